@@ -28,7 +28,7 @@ class LoggedCurve:
         self.steps.append(step)  # last: `thinned`, on another thread, counts the steps
 
     def thinned(self, points: int) -> Curve:
-        """Return at most about `points` points: all, or every 2nd (or every 4th, ...) one, and the last."""
+        """Return at most `points` + 1 points: all, or every 2nd (or every 4th, ...) one, and the last."""
         count = len(self.steps)
         stride = 1
         while count > stride * points:

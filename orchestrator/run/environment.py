@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 KEY = "_environment"
-"""Key in the JSON of the column `packages` for the digest of the environment's document. No package has this name."""
+"""Key of the environment's digest in the JSON of the column `packages`. No package has this name."""
 _FOLDER = re.compile(r"(.+)-([^-]+)\.dist-info")
 
 

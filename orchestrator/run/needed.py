@@ -40,9 +40,10 @@ class StoreNotReachable(Exception):
 
 
 def with_needs(source: str, needs: Collection[NeededCell]) -> str:
-    """Return a digest of a source digest and of the needed cells' attempts, to label a cell's checkpoints.
+    """Return a digest that labels a cell's checkpoints: the source digest, combined with the needed cells' attempts.
 
-    Checkpoints that were computed from artifacts of other attempts are therefore not loaded.
+    So checkpoints that were computed from artifacts of other attempts are not loaded. Without needed cells, the
+    source digest itself is returned.
     """
     if not needs:
         return source

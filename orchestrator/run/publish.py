@@ -38,7 +38,7 @@ class Publisher(threading.Thread):
         self._published: tuple[int, int] = (0, 0)  # bytes printed, points logged
 
     def use(self, output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]) -> None:
-        """Publish a chunk's cells from now on (see `publishing`)."""
+        """Publish the states of a chunk's cells from now on. The arguments are those of `publishing`."""
         with self._lock:
             self._chunk = output, location, send
         self._active.set()
@@ -95,7 +95,7 @@ class Publisher(threading.Thread):
 def publishing(
     output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]
 ) -> Iterator[Publisher]:
-    """Publish the cells that run inside the block.
+    """Publish the output and logged metrics of the cells that run inside the block.
 
     Args:
         output: the output file of these cells.

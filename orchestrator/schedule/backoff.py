@@ -17,8 +17,9 @@ class Breaker:
     """Stops a method whose cells fail alike, without stopping other methods (a circuit breaker).
 
     Args:
-        max_alike: minimum number of cells that have failed with the same signature when their method is stopped. If
-            more cells of the method have succeeded, as many must have failed alike. None: no method is stopped.
+        max_alike: number of cells that have to fail with the same signature before their method is stopped. If more
+            cells of the method than this have succeeded, the number of successes counts instead. None: no method is
+            stopped.
     """
 
     def __init__(self, max_alike: int | None) -> None:

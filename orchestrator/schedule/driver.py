@@ -1,8 +1,8 @@
 """Stage 4, driving: runs a plan on an executor and yields outcomes.
 
 The driver forms chunks, limits their number in flight, enforces timeouts and retries cells. It knows neither Ray nor
-the store. The longest cells run first; short cells share chunks of about a second. If a chunk dies, and it is unknown
-which cell was the cause, each of its cells runs again alone, and none is charged.
+the store. The longest cells run first; short cells share chunks of about a second. If a chunk is lost, and it is
+unknown which cell was the cause, each cell of the chunk runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -64,12 +64,13 @@ class Driver:
         search: workload -> folders of users' modules and programs.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
-        workloads: name -> workload. Chunks get its program and the digest of its inputs. If a worker's code differs,
-            the message names the file.
-        outputs: sweep -> the outputs of a cell that the sweep stores.
+        workloads: name -> workload. Chunks get the workload's program and the digest of its inputs. If a worker has
+            other code, the message names a file that differs.
+        outputs: sweep -> which files in a cell's folder become artifacts, and whether metrics may be NaN.
         publish: called with states of running cells whose workers cannot publish them.
         orders: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
-        files_of: function (edges) that returns the needed cells, with their artifacts from the store.
+        files_of: function that gets a cell's edges (the cells that it needs), and returns these cells with their
+            artifacts from the store.
     """
 
     def __init__(
@@ -161,7 +162,10 @@ class Driver:
             yield finished
 
     def running(self) -> dict[str, float | None]:
-        """Return the running cells' progress by the last heartbeats, 0 to 1; None if a cell does not report it."""
+        """Return cell id -> progress (0 to 1) of the running cells, by the last heartbeats.
+
+        The progress is None for cells that do not report it.
+        """
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
         started = [(number, i, progress) for number, (i, _, progress) in list(self._started.items())]
         if (here := self.executor.in_this_process()) is not None:
@@ -233,7 +237,10 @@ class Driver:
         return bool(self._edges.uncommitted) and not self._in_flight
 
     def committed(self, rows: Iterable[int]) -> None:
-        """Note that the done cells `rows` are in the store, and queue the cells that waited only for these."""
+        """Note that the done cells `rows` are in the store, and queue the cells that were waiting for them.
+
+        A cell that still waits for other cells is not queued yet.
+        """
         for row in self._edges.committed(rows):
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
 
@@ -366,7 +373,10 @@ class Driver:
         return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
 
     def _drop(self, group: tuple[str, str]) -> None:
-        """Remove the cells of a stopped workload and method from the queues. A later launch may run them."""
+        """Remove the cells of a stopped method from the queues. A later launch may run them.
+
+        `group` is the workload and the method.
+        """
         for queue in self._queues.values():
             others = [row for row in queue if self.attempts.group(row) != group]
             queue.clear()
@@ -451,8 +461,8 @@ class Driver:
     def _check_waiting(self) -> None:
         """Stop the launch if all its remaining chunks have waited `node_seconds` for nodes that do not exist.
 
-        Whenever a launch has stopped, chunks that wait for nodes are given up; a later launch runs them. A chunk's
-        waiting time begins when no existing node can run it, even if other cells still run then.
+        After a launch was stopped for any reason, chunks that wait for nodes are given up; a later launch runs them.
+        A chunk's waiting time begins when no existing node can run it, even if other cells are still running.
         """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)

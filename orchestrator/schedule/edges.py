@@ -31,8 +31,8 @@ def along_edges(
 ) -> tuple[list[str], set[int]]:
     """Adjust the states of all rows to the states of the cells that they need.
 
-    A done cell becomes changed if a cell that it needs is changed, or was run again by a later launch. A cell to run
-    becomes blocked if a cell that it needs is not done and will not run.
+    A cell in state `done` becomes `changed` if a cell that it needs is `changed`, or was run again by a later launch.
+    A cell to run becomes `blocked` if a cell that it needs is not done and will not run.
 
     Args:
         frame: the plan's rows: cell_id, state.
@@ -42,8 +42,8 @@ def along_edges(
         stale: ids of changed cells that are not in the plan.
 
     Returns:
-        The states of all rows; and the held rows. A held row has become changed although its own code is the same: it
-        needs a cell in `stale`, directly or through another held row.
+        The states of all rows; and the held rows. A held row has become `changed` although its own code is the same:
+        it needs a cell in `stale`, directly or through another held row.
     """
     own = frame["state"].to_list()
     states = list(own)
@@ -102,7 +102,7 @@ class Dependents:
             self.uncommitted.add(row)
 
     def committed(self, rows: Iterable[int]) -> list[int]:
-        """Note that done cells are in the store; return the rows that now have all that they need."""
+        """Note that done cells are in the store. Return the waiting rows whose needed cells are all there now."""
         ready = []
         for row in self.uncommitted.intersection(rows):
             self.uncommitted.discard(row)

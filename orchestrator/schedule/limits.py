@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_ALIKE = 20
-"""Default number of cells of a method that may fail with the same signature before the method is stopped."""
+"""Default number of cells that have to fail with the same signature before their method is stopped."""
 NODE_WAIT_MIN = 30.0
-"""Minutes for which cells wait for a node that fits them before the launch stops, if no other cells run."""
+"""Minutes that cells wait for a node on which they fit. Then the launch stops, unless other cells are running."""
 SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is slow after more than SLOW_FACTOR times its variant's average, and more than SLOW_S seconds."""
+"""A running cell is slow after SLOW_S seconds, but not before SLOW_FACTOR times the average time of its variant."""
 
 
 class Limits(NamedTuple):

@@ -33,8 +33,8 @@ class Plan:
             variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run
             (whether to run it).
         needed: row of each cell that needs others -> the cells that it needs.
-        held: number of cells that are changed only because they need changed cells that are not requested. They do
-            not run: they would get the same files as before.
+        held: number of cells that do not run although their state is `changed`. Their own code is the same, but they
+            need changed cells that are not requested. If they ran, they would get the same files as before.
     """
 
     table: CellTable
@@ -81,7 +81,7 @@ class Plan:
         return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """Sum up the cells to run, one row per combination of CPUs and GPUs.
+        """Sum up the expected cost of the cells to run, in one row per combination of CPUs and GPUs.
 
         Columns: cpus, gpus, cells, unknown (cells of unknown duration), cpu_hours, gpu_hours.
         """
@@ -205,9 +205,9 @@ def _expected() -> pl.Expr:
     2. the cell's cost hint times a factor;
     3. the mean over the workload's completed cells.
 
-    The factor is the median of seconds / hint over completed cells: of the same method and experiment, or else of
-    the experiment, or else of the workload. It differs more between methods than between the variants of one
-    method.
+    The factor is the median of seconds / hint over the completed cells of the same workload, experiment and method.
+    If there are none, all methods of the experiment count. If there are still none, all experiments of the workload
+    count. The factor differs more between methods than between the variants of one method.
     """
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])

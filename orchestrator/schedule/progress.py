@@ -9,7 +9,7 @@ from typing import NamedTuple
 MAX_HISTORY = 512
 """Maximum number of entries in a launch's history of counts. Beyond it, every second entry is dropped."""
 MANY_CELLS = 400
-"""The pace ignores the first `done / MANY_CELLS` of the run time, but at most half of it.
+"""When n cells are done, the pace ignores the first n / MANY_CELLS of the run time, but at most half of it.
 
 With few cells, a longer window is needed.
 """
@@ -86,7 +86,7 @@ class Progress:
             self.began, self.work_done, self.history = now, 0.0, [(now, self.done, 0.0)]
 
     def note_start(self, began: float) -> None:
-        """Note when a cell began, on the monotonic clock."""
+        """Note the time at which a cell began, on the monotonic clock. The earliest one counts."""
         self.began = began if self.began is None else min(self.began, began)
 
     def note_batch(self, now: float) -> None:

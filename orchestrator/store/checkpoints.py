@@ -1,9 +1,9 @@
 """Checkpoints of long cells: bytes from which a cell's next attempt resumes, on this machine or another.
 
 Checkpoints lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's
-bytes and nothing else. DIGEST, the digest of these bytes, reveals an incomplete file. SOURCE is the digest of the
-workload's source: a checkpoint of other code is not loaded. At most two checkpoints are stored per cell. The driver
-removes them when the cell's row is committed.
+bytes and nothing else. NUMBER counts the checkpoints of the cell. SOURCE is the digest of the workload's source: a
+checkpoint of other code is not loaded. DIGEST, the digest of the bytes, reveals an incomplete file. At most two
+checkpoints are stored per cell. The driver removes them when the cell's row is committed.
 
 A worker may have no access to the launch's store, for example if the store is a folder on another machine. Then it
 stores checkpoints on its own disk, and only a later attempt on the same machine finds them. The driver warns about
@@ -69,7 +69,10 @@ def reachable(location: CheckpointLocation) -> tuple[Storage | None, str | None]
 
 
 class Preempted(BaseException):
-    """Raised by `save` in a cell on a draining node. Not an `Exception`, so that a cell does not catch it."""
+    """Ends a cell on a draining node, once its checkpoint is saved.
+
+    It is not an `Exception`, so that a cell's `except Exception` does not catch it.
+    """
 
 
 class _Saved(NamedTuple):

@@ -15,10 +15,10 @@ KEY = b"raysweep.crc32"
 MARK = b"raysweep.checksums"
 """Key in the schema of segments with checksums. If a file has this key but no checksums, they have been erased."""
 BLANK = b"pages=00000000 footer=00000000"
-"""Placeholder in a footer under `KEY`, until `fill_in` has computed both checksums."""
+"""Placeholder for the checksums. It is the value of `KEY` in a footer until `fill_in` has computed them."""
 NAME = b"raysweep.name"
 BLANK_NAME = b"EEEEEEEE-NNNNNNNN.parquet"
-"""Placeholder for the file's name in a footer under `NAME`, where it follows the folder and a slash."""
+"""Placeholder for the file's name. The value of `NAME` in a footer is the folder, a slash, and the file's name."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")
 """The checksums as Parquet encodes them: the key, a field header, the length (30), and the value."""
 

@@ -25,7 +25,7 @@ BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is 
 def size_class(size: int, rows: int) -> int | None:
     """Return a segment's size class; None if the segment is too large to merge.
 
-    The smallest segments have class 0. Each factor of `FAN` in size adds one.
+    Class 0 is smaller than `SMALLEST` bytes. The upper limit of each class is `FAN` times that of the class before.
     """
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
@@ -62,7 +62,8 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
     """Return the groups of segments to merge now.
 
-    All segments of a group have one size class. A group is full, or has at least `FAN` segments.
+    All segments of a group have one size class. A group is merged if it has at least `FAN` segments, or at least two
+    when the next segment would exceed the limits of one merge.
     """
     classes: dict[int, list[Segment]] = {}
     for segment in segments:

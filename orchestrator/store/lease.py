@@ -1,6 +1,6 @@
-"""Ownership of a store: whether its owner is alive, how it is replaced, generations and seals (see `writer`).
+"""Ownership of a store: liveness of the owner, replacement of a dead one, generations, and seals (see `writer`).
 
-A *generation* is the ownership of one launch. Names of files and columns call it the epoch.
+A *generation* is the ownership of one launch. In names of files and columns it is called the epoch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def current_owner(
         storage: the store's storage.
         patience: seconds of silence after which an owner on another machine is presumed dead; by default
             1.25 times `BEAT_S`.
-        locked: whether this process has acquired the host-wide lock. If so, no owner under this kernel is alive.
+        locked: whether this process has acquired the host-wide lock. If so, an owner under the same kernel as this
+            process is dead.
         on_damage: called if the newest generation's file is damaged. If it does not raise, only the heartbeat shows
             whether the owner is alive.
     """
@@ -111,7 +112,7 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
 def wait_till_free(
     storage: Storage, wait: bool, report: Callable[[str], None] | None = None, on_damage: OnDamage = refuse
 ) -> None:
-    """Return once no launch owns the store. Called before a launch prepares anything on it.
+    """Wait until no launch owns the store. A launch calls this before it prepares anything in the store.
 
     Args:
         storage: the store's storage.

@@ -200,7 +200,7 @@ class Store:
         return self.scan("logs")
 
     def artifacts(self) -> pl.DataFrame:
-        """Return the artifacts of each cell: those of its done attempt, or else of its last attempt.
+        """Return the artifacts of each cell's done attempt, or of its last attempt if the cell is not done.
 
         Columns: cell_id, attempt, status, path, bytes, sha256, kind, epoch. For a file whose content was not stored,
         `sha256` is null and `kind` is the reason.
@@ -210,7 +210,7 @@ class Store:
     def live(self) -> list[LiveState]:
         """Return the output and curves so far of attempts that have not ended.
 
-        An attempt that has published none is left out.
+        Attempts that have published neither output nor curves are left out.
         """
         states = live_states(self.storage, self.skip)
         if not states:
@@ -267,8 +267,8 @@ class Store:
     def summary(self) -> pl.DataFrame:
         """Return one row per cell that has an attempt.
 
-        Columns: cell_id, status, attempts, `CHARGES`; and for done cells seconds, source_digest, epoch (otherwise
-        null).
+        Columns: cell_id, status, attempts (their number), the number charged to each retry budget (`status.CHARGES`),
+        seconds, source_digest, epoch. The last three are null for cells that are not done.
         """
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:

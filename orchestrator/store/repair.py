@@ -60,9 +60,10 @@ class Survey:
 
     Args:
         files: path -> problem, of each damaged file and each missing content of an artifact.
-        run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `details`).
-        unknown: number of requested cells without any row, which may be pending or lost; 0 unless files of both `cells`
-            and `attempts` are damaged.
+        run_again: the done cells that have to run again. Columns: cell_id, lost (`row`: its row in `cells` is lost
+            and cannot be restored; `details`: it may have lost arrays, texts or artifacts).
+        unknown: number of requested cells without any row, which may be pending or lost; 0 unless files of both
+            `cells` and `attempts` are damaged.
         lost_requests: whether the record of a sweep is damaged, so that pending cells may be missing from the store.
         done: the cells that stay done. Columns: cell_id, attempt.
     """
@@ -80,11 +81,12 @@ class Survey:
 
 
 class _Rows:
-    """The keys of all rows in live, undamaged segments, with the path of the segment.
+    """The keys of the rows in all live, undamaged segments, as one frame per table.
 
-    The columns are cell_id, attempt, epoch and path. `attempts` also has the columns status and details (the number
-    of rows in `COUNTED` tables that the attempt recorded). Tables of `DETAILS` have one row per attempt and segment,
-    and no epoch. In them, details is the number of the attempt's rows in the segment.
+    A frame has the columns cell_id, attempt, epoch, status, details and path (of the segment). In the frame of
+    `attempts`, details is the number of rows in `COUNTED` tables that the attempt recorded. The frame of a table in
+    `DETAILS` has only one row per attempt and segment: there, details is the number of the attempt's rows in the
+    segment, and epoch is null. Only `attempts` has a status.
     """
 
     def __init__(self, store: Store) -> None:
@@ -114,7 +116,7 @@ class _Rows:
 def _without_content(store: Store, segment: Segment) -> pl.DataFrame:
     """Return the attempts in a segment of `artifacts` that have an artifact with missing or damaged content.
 
-    The contents are added to the store's skipped files.
+    The paths of these contents are added to the store's skipped files.
     """
     table = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment)))
     keys_of_rows = []
@@ -196,9 +198,9 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Return the generations of damaged segments that may have held rows.
+    """Return the generations of damaged segments that may have held live rows.
 
-    Seals, merged segments and foreign files are left out.
+    Seals, segments that a compaction has replaced, and foreign files are left out.
     """
     held_none = {s.path for s in store.every_segment(folder)} - {s.path for s in store.segments(folder) if s.rows}
     lost = [path for path in store.skipped if path.startswith(f"{folder}/") and path not in held_none]
@@ -283,9 +285,9 @@ class Repair(Owner):
                 self._commit(folder, table, (), ((UNKNOWN, table.num_rows),) if table.num_rows else ())
 
     def _rows_of(self, segments: Sequence[Segment], wanted: pl.DataFrame) -> pa.Table:
-        """Return the rows of the attempts `wanted`, with the columns of `attempts`.
+        """Return the rows of the attempts `wanted` in these segments of `cells` or `attempts`.
 
-        Columns that `cells` lacks are null.
+        The result has the columns of `attempts`. Those that `cells` lacks are null in rows from `cells`.
         """
         left, tables = set(wanted.select(_KEY).iter_rows()), [TABLES["attempts"].empty_table()]
         for segment in segments if left else ():

@@ -94,9 +94,13 @@ ARTIFACTS = pa.schema(
 )
 
 DETAILS: dict[str, pa.Schema] = {"arrays": ARRAYS, "texts": TEXTS, "logs": LOGS, "artifacts": ARTIFACTS}
-"""Folder -> schema of tables with any number of rows per attempt. Their rows count once the attempt is recorded."""
+"""Folder -> schema of tables with any number of rows per attempt.
+
+If an attempt was never recorded in `attempts` or `cells`, the next owner of the store removes its rows in these
+tables.
+"""
 COUNTED = ("arrays", "texts", "artifacts")
-"""Tables with results of cells. Each attempt records its number of rows in them."""
+"""Tables with results of cells. Each attempt records how many rows it has in these tables together."""
 TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order in which a commit writes them. A cell is done when its row in `cells` exists."""
 

@@ -104,7 +104,7 @@ def encode(
 ) -> io.BytesIO:
     """Encode a segment as Parquet with zstd and page checksums. Its name and checksums are blank until `finish`.
 
-    Lists of floats are split by byte, which is 20 % smaller and cheaper to write.
+    Lists of floats have Parquet's encoding BYTE_STREAM_SPLIT, which makes them 20 % smaller and cheaper to write.
 
     Args:
         folder: the folder, which determines the schema.
@@ -207,7 +207,10 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
 
 
 def refuse(path: str, error: StoreDamaged) -> None:
-    """Raise the error on a damaged file. The default `on_damage` of functions that can leave the file out instead."""
+    """Raise the error about a damaged file.
+
+    This is the default of `on_damage`. A function that returns may be given instead: then the file is left out.
+    """
     raise error
 
 
@@ -227,7 +230,7 @@ def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: On
 def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> list[Segment]:
     """Verify every page of the segments against each segment's own checksum, and return the undamaged segments.
 
-    Segments that older versions of raysweep wrote have none: Parquet's page checksums are used.
+    Segments from older versions of raysweep have no such checksum. For them, Parquet's page checksums are verified.
 
     Args:
         storage: the store's storage.
@@ -241,7 +244,7 @@ def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = 
 
 
 def fetch(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> dict[str, bytes]:
-    """Verify segments like `verify`, and return the bytes of the undamaged files by path.
+    """Verify segments like `verify`, and return path -> bytes of the undamaged files.
 
     This saves fetching the bytes a second time.
     """
@@ -421,7 +424,10 @@ def read_segment(storage: Storage, segment: Segment, columns: list[str] | None =
 
 
 def entries(arrays: pa.Table) -> int:
-    """Return an upper bound on the number of values in the longest column of an array table; a null is one value."""
+    """Return an upper bound on the number of values in the longest column of a table of arrays.
+
+    A list that is null or empty counts as one value.
+    """
     lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
     return int(arrays.num_rows + max(lengths))
 

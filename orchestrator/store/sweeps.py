@@ -71,7 +71,10 @@ class RecordedSweep:
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Merge the cells of these sweeps, which begin with the oldest. Each cell has its last request's resources."""
+    """Merge the cells of these sweeps, which begin with the oldest.
+
+    A cell has the resources with which it was requested last.
+    """
     return merge([entry.table for entry in reversed(recorded)])
 
 

@@ -1,7 +1,7 @@
 """Checks of files that a stranger may have written, before memory is allocated for the sizes that they state.
 
-The files are Parquet segments, whose footers are checked, and recorded sweeps. Each function raises ValueError
-or an exception of Arrow. The caller adds the name of the file.
+The files are Parquet segments, whose footers are checked, and recorded sweeps. If a check fails, the function
+raises ValueError or an exception of Arrow. The caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
 MAX_SWEEP, MAX_UNPACKED, MAX_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
 _MAX_BATCHES = 10_000
 _COMPRESSED = re.compile(rb"(.{8})(?:\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
-"""Matches a compressed buffer of an Arrow file: its unpacked length, and the magic number of zstd or lz4."""
+"""Matches the start of a compressed buffer in an Arrow file: its unpacked length, and zstd's or lz4's magic number."""
 
 
 def parse_head(head: bytes) -> dict[str, Any]:

@@ -8,11 +8,11 @@ The protocol (documented in `docs/store.md`):
 2. *Generation.* The launch creates `_epochs/N.json`, if absent. Its segments are then named `N-...`.
 3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused
    earlier owner that wakes finds its next name taken, and can never commit again.
-4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A
-   cell that is already done is never written again, so duplicates are impossible.
-5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers
-   attempts. Done attempts become cells. Arrays whose attempt was never written are removed, since their cell
-   will run again.
+4. *Commit.* Details, such as arrays, are written first, then attempts, then cells. A cell is done when its row in
+   `cells` exists. A cell that is already done is never written again, so duplicates are impossible.
+5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before any new attempt
+   is numbered. A done attempt without a row in `cells` gets this row. Details whose attempt was never written
+   are removed, since their cell will run again.
 """
 
 from __future__ import annotations
@@ -212,7 +212,8 @@ class StoreWriter(Owner):
     def compact(self) -> dict[str, tuple[int, int]]:
         """Merge small segments, and return the numbers of segments before and after, by folder.
 
-        It also finishes interrupted commits of all generations. If a merge is interrupted, the next owner finishes it.
+        Before that, finish interrupted commits of all generations. If a merge is interrupted, the next owner finishes
+        it.
         """
         report = {}
         with self._writes:

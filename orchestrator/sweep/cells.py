@@ -1,8 +1,8 @@
 """Stage 2, expansion: sweeps become a table of cells, whose ids are hashes of their content.
 
 A *variant* is the combination (sweep, workload, experiment, method, k, config) that cells of different seeds share.
-Each variant is validated and hashed once. The seed is then added to the hash. A cell is one row (id, variant, seed), so
-a million cells are three columns.
+Each variant is validated and hashed once. The seed is then added to the hash. A row of the table of cells has only
+the id, the number of the variant and the seed, so that a million cells need little memory.
 """
 
 from __future__ import annotations
@@ -115,9 +115,10 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """Return the number of cells that the sweep requests.
+    """Return the number of cells that the sweep requests, as far as it is known before the expansion.
 
-    For a block with predicates, this number is unknown until all combinations are evaluated. Each counts as one cell.
+    A combination in a plain product or a sample counts as one cell per seed. A combination in any other block counts
+    as only one cell, since predicates may remove it.
     """
     seeds = len(sweep.seeds)
     return sum(block.size * (seeds if block.is_product or block.sample else min(1, seeds)) for block in sweep.blocks)
@@ -135,7 +136,10 @@ _KIND = {True: "workload", False: "command"}
 
 
 class _Loaded(NamedTuple):
-    """A workload (None if it could not be loaded), and field -> old value (JSON) of its `AddedLater` fields."""
+    """A workload (None if it could not be loaded), and the old values of its `AddedLater` fields.
+
+    `later` is name of the field -> old value, as JSON.
+    """
 
     workload: Workload | None
     later: Mapping[str, str]

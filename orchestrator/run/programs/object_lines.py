@@ -1,4 +1,4 @@
-"""Reads JSON objects from a program's output. An object has one line, or several as by `json.dumps(indent=2)`."""
+"""Reads JSON objects from a program's output. An object is one line, or several lines as by `json.dumps(indent=2)`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MARK = "RAYSWEEP_PROGRAM"
 POLL_S = 0.5
 """Seconds between two calls of `tick` in `RunningProgram.watch`."""
 GRACE_S = 0.5
-"""Seconds between SIGTERM and SIGKILL when a program is ended. Must be less than `timeout.hard_grace`."""
+"""Seconds between SIGTERM and SIGKILL when a program is ended. Must be less than any result of `timeout.hard_grace`."""
 MAX_LINE = 2**16  # characters; a longer line is cut
 _BLOCK = 2**16
 _LAST_READS = 32  # of a pipe after its program has ended; a pipe holds at most 1 MiB by default
@@ -40,12 +40,12 @@ _LINE_END = re.compile(r"(\r\n|\r|\n)")
 
 
 class Lines:
-    """Splits a stream of bytes into lines, and also writes its text to a stream of this process.
+    """Splits a stream of bytes into lines, and also writes the decoded text to a stream of this process.
 
     A carriage return ends a line as well, so each state of a progress bar is a line.
 
     Args:
-        stream: returns the stream to write the text to.
+        stream: function that returns the stream to write the text to.
         receive: called for each line with two arguments: the line without its end, and True if the next line
             overwrites it on a terminal.
     """
@@ -56,7 +56,7 @@ class Lines:
         self._rest = ""
 
     def feed(self, data: bytes, final: bool = False) -> None:
-        """Process the next bytes of the stream. `final` ends its last line."""
+        """Process the next bytes of the stream. With `final`, the stream has ended, and so has its last line."""
         text = self._decoder.decode(data, final)
         if text:
             with contextlib.suppress(OSError, ValueError):  # a full disk or a closed terminal does not end the cell

@@ -1,4 +1,4 @@
-"""Running a program as a cell: its own folder, its process group, its output, its metrics."""
+"""Runs a program as a cell: in the cell's folder, as a process group, with its output and metrics recorded."""
 
 from __future__ import annotations
 
@@ -202,7 +202,10 @@ def _lacking(last: str, folder: Path) -> str | None:
 
 
 def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
-    """Return the program's environment: this process's, with limits on threads and GPUs, and the sweep's variables."""
+    """Return the program's environment variables.
+
+    They are those of this process except `_OF_THE_WORKER`, limits on threads and GPUs, and the sweep's variables.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_WORKER)}
     environment |= dict.fromkeys(VARIABLES, os.environ.get("OMP_NUM_THREADS", "1"))
     environment |= {"PATH": program_path(), "PYTHONUNBUFFERED": "1"}  # what it printed before it was killed is seen

@@ -1,8 +1,8 @@
 """Storage on an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
 A file is created by a PUT that succeeds only if its name is free. Credentials and endpoint come from the usual
-environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. Error messages are
-our own (`diagnosis`), since a server's may repeat credentials.
+environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. The server's error
+messages are not shown, since they may repeat credentials; `diagnosis` words them anew.
 
 A PUT without an answer may have been executed, or may be executed later. So it is repeated until an answer
 comes. If the name then has an object with the same bytes, an earlier PUT of this process wrote it. If no answer
@@ -322,7 +322,7 @@ class _Ranged(io.RawIOBase):
     Args:
         size: the file's size in bytes.
         end: the file's last bytes.
-        piece: a function (start, stop) that fetches these bytes.
+        piece: a function (start, stop) that fetches the bytes from `start` up to, but not including, `stop`.
     """
 
     def __init__(self, size: int, end: bytes, piece: Callable[[int, int], bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The values of one setting in a `[[grid]]` block: a list, a space of numbers, or a distribution to draw from."""
+"""The values of one setting in a `[[grid]]` block: a list, a linspace or logspace, or a distribution to draw from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SOURCES = tuple(name for name in VALUE_NAMES if name != "when")
 _LIKENESS = 0.8
 """Minimum similarity at which a key counts as a misspelling of one of `VALUE_NAMES`; 1 is equality."""
 _DIGITS = 12
-"""Values of a linspace or logspace with at most this many digits are exact; others are rounded to `_ROUNDED` digits."""
+"""A number of a linspace or logspace with more digits than this is rounded to `_ROUNDED` digits."""
 _ROUNDED = 6
 
 
@@ -165,7 +165,10 @@ def logspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
 
 
 def _printable(value: Decimal, scale: Decimal) -> int | float:
-    """Round a number to `_ROUNDED` digits of `scale`, unless it has at most `_DIGITS` digits."""
+    """Round a number, unless it has at most `_DIGITS` significant digits.
+
+    `_ROUNDED` digits are kept, counted from the place of the first digit of `scale`.
+    """
     short = round(value, _DIGITS - 1 - value.adjusted()) if value else value
     if abs(short - value) > abs(value) * Decimal("1e-30"):
         short = round(value, _ROUNDED - 1 - scale.adjusted())
