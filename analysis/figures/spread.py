@@ -102,7 +102,7 @@ def _values(parts: list[Part]) -> pl.DataFrame:
 
 
 def _printed() -> pl.DataFrame:
-    """Read the seeds of the paper's Table 4. Columns: hidden, row, seed, mse."""
+    """Read the error of each seed in the paper's Table 4. Columns: hidden, row, seed, mse."""
     name = pl.col("row").str.extract_groups(r"^n(?<hidden>\d+)/(?<key>\w+)$").struct
     return (
         paper_values("table04")

@@ -165,8 +165,9 @@ def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
             columns.append(paper)
         own = with_interval(f"ours, {average}\nwith 95 %", q, spec.digits)
         printed = ("paper_recovery_upper", "paper_recovery_sd", "paper_recovery_mark")
+        known = frame["paper_recovery_mean"].count() > 0
         recoveries = [
-            Column("paper\nrecovery %", "paper_recovery_mean", "percent", *printed),
+            *([Column("paper\nrecovery %", "paper_recovery_mean", "percent", *printed)] if known else []),
             with_interval("ours, from\ndecay 0.95, %", "recovery"),
             with_interval("ours, from\ndecay 0, %", "recovery_decay0"),
         ]

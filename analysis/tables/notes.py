@@ -1,4 +1,4 @@
-"""Notes below comparison tables: the legend, seeds without a gap to recover, and runs that diverged."""
+"""Notes below comparison tables: the legend, diverged runs, and how often full RTRL is no better than a baseline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
         )
     naive = dict.fromkeys(naive.key for panel in spec.panels for naive in panel.naive)
     sentences += [_BASELINES[key] for key in naive if key in _BASELINES]
-    return " ".join([*sentences, standings(papers)]).strip()
+    if spec.paper is not None:
+        sentences.append(standings(papers))
+    return " ".join(sentences)
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:

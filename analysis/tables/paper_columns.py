@@ -20,12 +20,13 @@ MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 """Standing -> the mark after the number."""
 
 
-def values(name: str) -> pl.DataFrame:
-    """Read the paper's values of one table.
+def values(name: str | None) -> pl.DataFrame:
+    """Read the paper's values of one table; without a name, none.
 
     The added column `mark` is the text after a value that tells how certain the value is.
     """
-    return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
+    frame = paper_values("table03").clear() if name is None else paper_values(name)
+    return frame.with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 
 def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:

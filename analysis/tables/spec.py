@@ -108,7 +108,7 @@ class Comparison:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panels: the panels, from top to bottom.
-        paper: name of the file with the paper's values (`"table04"`).
+        paper: name of the file with the paper's values (`"table04"`); None: the paper has no such table.
         notes: the table's own notes.
         remarks: makes further notes from the numbers.
         by_seed: True: there is one column per seed, and the paper's numbers are in a row below ours. False: the
@@ -122,7 +122,7 @@ class Comparison:
     name: str
     title: str
     panels: tuple[Panel, ...]
-    paper: str
+    paper: str | None = None
     notes: tuple[str, ...] = ()
     remarks: Callable[[Sequence[Measured]], Sequence[str]] | None = None
     by_seed: bool = False

@@ -1,4 +1,4 @@
-"""The output and the curves of a lost attempt, which its worker published while the cell ran."""
+"""Recovers the output and the curves of a lost attempt from the state that was published while its cell ran."""
 
 from __future__ import annotations
 

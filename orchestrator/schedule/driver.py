@@ -324,7 +324,11 @@ class Driver:
         return chunk
 
     def _settle(self, outcome: Outcome) -> None:
-        """Count an outcome. A failed attempt is charged, and the cell is queued again if its budgets allow."""
+        """Count the outcome of an attempt, and queue the cell again after a failure that may be retried.
+
+        A failed attempt is charged to the retry budget that belongs to its status, if there is one. The cell is not
+        retried if one of its budgets is used up, if the status rules it out, or if the cell's group has been stopped.
+        """
         row = outcome.row
         group = self.attempts.group(row)
         self._to_retry.discard(row)

@@ -105,7 +105,7 @@ KINDS = (
 RULE_SETTINGS = owners(RULES)
 SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
-"""Rules that carry J. Spectrum probes, which measure J, are possible only for these."""
+"""Rules that carry the influence matrix J_t from step to step. Only they allow `spectrum_every`, which measures J_t."""
 DEFAULT_TOL = 1e-8
 """Default of `tol`.
 

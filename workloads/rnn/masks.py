@@ -163,11 +163,13 @@ def by_weights(weights: Array) -> Array:
 
 
 def by_influence(weights: Array, influence: Array) -> Array:
-    """Compute the score of `dynamic`: sum_g |W_g[i, j]| times the norm of J_{t-1}'s row of h_j.
+    """Compute the score (n, n) by which the selection `dynamic` chooses sources.
+
+    Entry [i, j], for source j of unit i, is sum_g |W_g[i, j]| times the norm of the row of J_{t-1} that belongs to h_j.
 
     Args:
-        weights: (R, n, n)
-        influence: J_{t-1} (C n, P); its last n rows are those of h.
+        weights: (R, n, n), the recurrent weights W_g of the R gates that have any.
+        influence: J_{t-1} (C n, P) for C state components and P parameters. Its last n rows belong to h.
     """
     n = weights.shape[1]
     rows = influence[-n:]

@@ -156,8 +156,13 @@ class Program:
         """Return the problems of the command at one point of the grid, one line each.
 
         A problem is a placeholder without a value, a setting that the command does not use, or a setting with the
-        name of a placeholder in `OWN`. Settings in `shared` may be unused, since the folders `{needs.BLOCK}` depend
-        on them.
+        name of a placeholder in `OWN`.
+
+        Args:
+            k: the point's k; None if it has none.
+            config: the point's settings.
+            shared: names of settings that the command need not use, because the folders `{needs.BLOCK}` already
+                differ with them: a cell and the cells that it needs have the same values of these settings.
         """
         used, lines = self.placeholders, []
         known = [*OWN, *config]

@@ -133,7 +133,7 @@ def equations(path: Path) -> str:
 
 
 def parts() -> dict[str, str]:
-    """Generate all parts of docs/rules.md that follow from the code, by name."""
+    """Return the generated parts of docs/rules.md: name of the part -> its text."""
     return {
         "defined on": defined_on(),
         "traits": traits(),

@@ -58,7 +58,7 @@ class Rule(NamedTuple):
     """A learning rule as pure functions. Their state is passed in and returned, and their generator is passed in."""
 
     init: Callable[[Shape, np.random.Generator], Any]
-    """(shape, generator of one-time draws) -> state before the first step, with zero influence."""
+    """(shape, generator for draws made once per run) -> state before the first step; its influence is zero."""
     update: Callable[[Observation, Any, np.random.Generator], tuple[Array, Any, Info]]
     """(observation, state, generator for this step's noise) -> (gradient (G, n, m), new state, info)."""
     reset: Callable[[Any, Any], Any] = lambda state, begun: begun
