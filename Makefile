@@ -38,9 +38,17 @@ bench: $(VENV)/.dev
 	"$(BIN)/python" benchmarks/overhead.py
 	"$(BIN)/python" benchmarks/rules.py
 
+# All of docs/results: the paper's seeds and fresh ones, many hours; what is done is not run again. A dash
+# before a command: without the recordings and images (`raysweep data fetch`) the rest is still made.
+FRESH ?= 1000..1199
+RNN   := paper/rnn paper/e9-bci paper/e9-relabel
+VIT   := paper/e7-heads paper/e7-forward paper/e7-protocol paper/e8-selection paper/e8-timing
+
 results: $(VENV)/.user
-	"$(BIN)/raysweep" launch paper/rnn
-	"$(BIN)/python" -m raysweep.analysis.publish
+	-"$(BIN)/raysweep" launch $(RNN) --yes
+	-"$(BIN)/raysweep" launch $(RNN) --seeds $(FRESH) --yes
+	-"$(BIN)/raysweep" launch $(VIT) $(VIT_OPTIONS) --yes
+	"$(BIN)/python" -m raysweep.analysis.publish --save docs/results/cells.parquet
 
 # What would be published: a source distribution, and a wheel built from it.
 wheel: $(VENV)/.dev
