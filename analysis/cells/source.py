@@ -66,7 +66,7 @@ def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Sou
 
 def to_file(source: Source, path: Path) -> None:
     """Write the done cells, without their arrays and without what names a machine, as one Parquet file."""
-    done = source.cells.filter(pl.col("status") == "done").drop(MACHINE, strict=False)
+    done = source.cells.filter(pl.col("status") == "done").drop(MACHINE, "metrics", strict=False)
     empty = [name for name in done.columns if done[name].null_count() == done.height]
     done.drop(empty).sort("cell_id").write_parquet(path, compression="zstd", compression_level=15)
 
