@@ -1,4 +1,4 @@
-"""Writes all tables, figures and claims of stores to `docs/results`. The same cells give the same bytes.
+"""Writes all tables, figures, claims and a page on rounding to `docs/results`. The same cells give the same bytes.
 
 python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--save CELLS.parquet]
     [--without-figures]
@@ -23,6 +23,7 @@ import polars as pl
 from raysweep.analysis.cells.source import Source, from_file, from_store, joined, to_file
 from raysweep.analysis.claims import ledger
 from raysweep.analysis.claims import render as render_claims
+from raysweep.analysis.claims.rounding import page as rounding_page
 from raysweep.analysis.errors import NothingDone
 from raysweep.analysis.figures import CAPTIONS, FIGURES, save
 from raysweep.analysis.tables import TABLES
@@ -52,10 +53,10 @@ def pages(source: Source) -> dict[str, Source]:
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
-    """Write the tables, figures and claims into a folder.
+    """Write the tables, figures, claims and the page on rounding into a folder.
 
     Returns:
-        One line for each table or figure that cannot be made, with the reason.
+        One line for each table, figure or page that cannot be made, with the reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
@@ -79,8 +80,14 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
             lacking.append(f"figure {name}: {error}")
     if figures:
         (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")
-    claims = render_claims(ledger(source), "markdown")
+    frame = ledger(source)
+    claims = render_claims(frame, "markdown")
     (folder / "claims.md").write_text(claims.rstrip("\n") + "\n", encoding="utf-8")
+    rounding = rounding_page(source, frame)
+    if rounding is None:
+        lacking.append("page rounding: no row of paper/rounding is done under two roundings of three seeds")
+    else:
+        (folder / "rounding.md").write_text(rounding, encoding="utf-8")
     return lacking
 
 

@@ -16,6 +16,7 @@ from raysweep.analysis.claims import (
     chaos,
     decay,
     decoding,
+    follow_up,
     heads,
     lstm,
     reference,
@@ -28,6 +29,7 @@ from raysweep.analysis.claims import (
 from raysweep.analysis.claims.claim import SOURCES, Claim, Line
 from raysweep.analysis.claims.load import Reader, load
 from raysweep.analysis.claims.render import RENDERERS, render
+from raysweep.analysis.claims.rounding import judged_again, roundings
 from raysweep.analysis.claims.verdict import NOT_REPRODUCED, VERDICTS, command, conclude, judge, pooled, settle
 from raysweep.orchestrator.errors import InputError
 from raysweep.workloads.registry import Registry
@@ -68,6 +70,8 @@ CLAIMS: Registry[Claim] = Registry(
         "V-reference": reference.reference,
         "F-decay0": decay.decay0,
         "F-decaysweep": decay.sweep,
+        "F-bci": follow_up.bci,
+        "F-n1024": follow_up.large,
     },
 )
 """Id -> claim: the paper's claims in its order, then the others."""
@@ -114,6 +118,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "paper_lower": pl.Float64,
     "paper_upper": pl.Float64,
     "claim_verdict": pl.String,
+    "roundings": pl.List(pl.String),
 }
 
 
@@ -125,6 +130,7 @@ def ledger(source: Source) -> pl.DataFrame:
     - `paper_lower`, `paper_upper`: the interval of the paper's own seeds.
     - `alone`: the verdict without Holm's correction for the claim's other lines.
     - `claim_verdict`: the verdict on the whole claim.
+    - `roundings`: the verdict under each rounding of `paper/rounding`; empty if the line was not judged so.
     - `decay_0`, `naive`: baselines in the unit of `metric`.
     - `cells`: the number of cells that the line needs.
     - `notes`: settings that differ from the sweep's file, and cells left out; the same for all lines of a sweep.
@@ -137,6 +143,7 @@ def ledger(source: Source) -> pl.DataFrame:
     for data in reversed(loaded):
         narrowing |= data.narrowing
     notes = origins(part for data in loaded for part in data.parts)
+    among = roundings(source)
     rows: list[dict[str, Any]] = []
     for i, (claim, line) in enumerate(lines):
         # A claim is the conjunction of its lines: Holm's correction is for refuting any of them.
@@ -146,6 +153,8 @@ def ledger(source: Source) -> pl.DataFrame:
         if line.aside is not None and loaded[i].lacking is None:
             beside = load(reader, line.aside_cells)
             why += "" if beside.lacking is not None else f". {line.aside(beside.columns)}"
+        rounded = judged_again(line, among)
+        why += f". {rounded}" if rounded.verdicts else ""
         data, seeds = loaded[i], list(loaded[i].seeds)
         rows.append(
             {
@@ -174,6 +183,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
                 "cells": data.expected,
                 "command": command(line, data, narrowing, source.at),
+                "roundings": list(rounded.verdicts),
                 "notes": [note for sweep, own in origins(data.parts).items() for note in notes.get(sweep, own)],
             }
         )

@@ -13,13 +13,13 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.interface import Cell
+from raysweep.workloads.interface import AddedLater, Cell
 from raysweep.workloads.registry import Registry, unknown_name
 from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.component import Scalar, owners, resolve
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
-from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
+from raysweep.workloads.rnn.initial import INITIALIZERS, Initial, one_rounding_away
 from raysweep.workloads.rnn.losses import LOSSES
 from raysweep.workloads.rnn.masks import SELECTIONS
 from raysweep.workloads.rnn.optimizers import OPTIMIZERS
@@ -28,7 +28,7 @@ from raysweep.workloads.rnn.rules import RULES
 from raysweep.workloads.rnn.rules.uoro import Noise, UoroVariant
 from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.rnn.training import Learner, Trajectory, begin, train
-from raysweep.workloads.seeds import generators
+from raysweep.workloads.seeds import generators, rounding_generator
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
@@ -67,8 +67,11 @@ class LearnerConfig(BaseModel):
     optimizer: Annotated[str, AfterValidator(name_in(OPTIMIZERS))] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     beta1: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    epsilon: float | None = Field(default=None, gt=0, description="of adam")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam and rmsprop")
+    epsilon: float | None = Field(default=None, gt=0, description="of adam and rmsprop")
+    normalize: Annotated[Literal["parameter", "group"] | None, AddedLater(None)] = Field(
+        default=None, description="of rmsprop: what has a second moment of its own"
+    )
     clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
     dtype: Literal["float32", "float64"] = "float32"
     decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
@@ -78,6 +81,9 @@ class LearnerConfig(BaseModel):
     fisher_window: int | None = Field(default=None, ge=1, description="of the Fisher selections, in steps")
     implementation: Literal["readable", "fused"] | None = Field(
         default=None, description="fused: compiled, for the masked-RTRL family; equal up to rounding at tol = 0"
+    )
+    rounding: Annotated[int, AddedLater(0)] = Field(
+        default=0, ge=0, description="which weights one rounding (ulp) away from the seed's to start from; 0: the seed's"
     )
     spectrum_every: int | None = Field(default=None, ge=1, description="steps between singular values of J")
     alignment_every: int | None = Field(
@@ -222,11 +228,13 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
     size: dict[str, Any] = {"k": k} if rule.takes_k else {}
     if config.selection is not None and "selection" in rule.defaults:
         size |= {name: getattr(config, name) for name in SELECTIONS[config.selection].defaults}
+    layout = architecture.layout(config.hidden, n_in, n_out)
+    groups: dict[str, Any] = {"sizes": layout.sizes} if "normalize" in optimizer.defaults else {}
     return Learner(
         architecture=architecture,
-        layout=architecture.layout(config.hidden, n_in, n_out),
+        layout=layout,
         rule=rule.build(**size, **rule.settings(config)),
-        optimizer=optimizer.build(learning_rate=config.learning_rate, **optimizer.settings(config)),
+        optimizer=optimizer.build(learning_rate=config.learning_rate, **groups, **optimizer.settings(config)),
         loss=LOSSES[config.loss],
         clip=config.clip,
     )
@@ -265,6 +273,8 @@ def learn_along(
     n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
     learner = build_learner(cell.method, cell.k, config, n_in, n_out)
     theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
+    if config.rounding:
+        theta = one_rounding_away(theta, rounding_generator(cell.seed, config.rounding))
     schedule = Schedule(config.spectrum_every, config.alignment_every)
     if config.implementation == "fused":
         from raysweep.workloads.rnn.fused.train import train_fused

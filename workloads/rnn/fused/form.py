@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 ARCHITECTURES = ("tanh_rnn", "lstm", "gru_reset_after")
 LOSSES = ("mse", "half_sse", "cross_entropy")
-OPTIMIZERS = ("adam", "adam_reference", "sgd")
+OPTIMIZERS = ("adam", "adam_reference", "rmsprop", "sgd")
 
 
 class Size(NamedTuple):

@@ -51,6 +51,7 @@ CODES = {
     "adam": update.ADAM,
     "adam_reference": update.ADAM_REFERENCE,
     "sgd": update.SGD,
+    "rmsprop": update.RMSPROP,
 }
 HISTORY_BYTES = 5 * 2**29
 """Maximum size of the kept steps, in bytes. `replay_cut` counts the replays that end early at this limit."""
@@ -192,6 +193,7 @@ class _Loop:
                 config.beta2 or 0.0,
                 config.epsilon or 0.0,
             ),
+            _groups(learner, config.normalize == "group"),
         )
         within = components if self.form.local else int(self.form.decay is not None)
         parts = self.network.theta, self.network.readout, self.network.bias
@@ -320,10 +322,11 @@ class _Loop:
     def handed_over(self, t: int) -> tuple[Learning, Any]:
         """Return the state from which the readable loop continues after step t, and the rule's initial state."""
         influence = self._influence_at(t)
-        optimizer_state = None
+        optimizer_state: Any = None
         if self.config.optimizer != "sgd":
             m, v = (self.flat(*self.carried.moments[order::2]) for order in (0, 1))
-            optimizer_state = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
+            adam = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
+            optimizer_state = v if self.config.optimizer == "rmsprop" else adam
         theta = self.flat_theta()
         begun = begin(self.learner, theta, self.n, self.data.inputs.shape[1], np.random.default_rng(0))
         state: Any = influence
@@ -358,6 +361,20 @@ class _Loop:
             self.flat_theta(),
             self.findings.arrays(),
         )
+
+
+def _groups(learner: Learner, together: bool) -> tuple[update.Groups, update.Groups, update.Groups]:
+    """Number the groups that the optimiser normalises together, for theta, readout and bias; empty unless `together`.
+
+    Places in theta that belong to no parameter are group 0. Their gradient is 0.
+    """
+    shapes = learner.layout.shapes
+    named = {name: np.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items(), start=1)}
+    parts = (learner.architecture.pack(named), named["V"], named["c"])
+    sizes = np.array([0, *learner.layout.sizes], np.float64)
+    ids = [part.reshape(-1).astype(np.int32) for part in parts]
+    theta, readout, bias = (update.Groups(of, sizes) if together else update.Groups(of[:0], sizes[:0]) for of in ids)
+    return theta, readout, bias
 
 
 def dear_depth(size: Size) -> float:
