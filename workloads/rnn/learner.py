@@ -83,7 +83,9 @@ class LearnerConfig(BaseModel):
         default=None, description="fused: compiled, for the masked-RTRL family; equal up to rounding at tol = 0"
     )
     rounding: Annotated[int, AddedLater(0)] = Field(
-        default=0, ge=0, description="which weights one rounding (ulp) away from the seed's to start from; 0: the seed's"
+        default=0,
+        ge=0,
+        description="which weights one rounding (ulp) away from the seed's to start from; 0: the seed's",
     )
     spectrum_every: int | None = Field(default=None, ge=1, description="steps between singular values of J")
     alignment_every: int | None = Field(
