@@ -162,7 +162,7 @@ def test_workers_that_never_start_are_reported(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml"], cwd=folder,
+        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml", "--address", "local"], cwd=folder,
         env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 1
