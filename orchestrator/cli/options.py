@@ -68,7 +68,10 @@ MaxAlike = Annotated[
 MaxParallel = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", "--max-parallel", min=1,
+        "--jobs",
+        "-j",
+        "--max-parallel",
+        min=1,
         help="Run at most this many cells at once. Default: as many as fit the machines.",
     ),
 ]

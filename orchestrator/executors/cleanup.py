@@ -105,7 +105,7 @@ def _session(note: ProcessNote) -> Path | None:
 
 def _places(folder: Path, session: Path | None) -> list[bytes]:
     """Return prefixes of paths that occur in the command lines of a launch's processes."""
-    return [os.fsencode(folder / "session_"), os.fsencode(folder / STAGE), *([os.fsencode(session)] if session is not None else [])]
+    return [os.fsencode(path) for path in (folder / "session_", folder / STAGE, session) if path is not None]
 
 
 def _processes(places: list[bytes]) -> list[int]:

@@ -17,9 +17,7 @@ from raysweep.orchestrator.waits import waiting
 _SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"}
 
 
-def launch_folder(
-    launch: str, modules: Mapping[str, Mapping[Path, bytes | None]], *, is_here: bool
-) -> LaunchFolder:
+def launch_folder(launch: str, modules: Mapping[str, Mapping[Path, bytes | None]], *, is_here: bool) -> LaunchFolder:
     """Create the folder of a launch on this machine, with the code for its workers in `stage`.
 
     Before that, remove what killed launches have left.
@@ -46,9 +44,7 @@ def launch_folder(
     return folder
 
 
-def stage_code(
-    stage: Path, modules: Mapping[str, Mapping[Path, bytes | None]], *, compiled: bool = False
-) -> None:
+def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes | None]], *, compiled: bool = False) -> None:
     """Copy our package and users' Python files to a new folder.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-_KINDS = {
+_KINDS: dict[pa.DataType, Any] = {
     pa.bool_(): pl.Boolean,
     pa.int32(): pl.Int32,
     pa.int64(): pl.Int64,
@@ -33,7 +33,7 @@ def column(values: Sequence[Any] | np.ndarray[Any, Any], kind: pa.DataType) -> p
 
 
 def lists(lengths: Sequence[int], values: pa.Array, mask: pa.Array | None = None) -> pa.ListArray:
-    """Build a column of lists from the values of all lists, one after another. Lists at which `mask` is true are null."""
+    """Build a column of lists from the values of all lists, one after another. Where `mask` is true, a list is null."""
     offsets = column(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, mask=mask)
 

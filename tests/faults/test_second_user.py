@@ -78,8 +78,8 @@ def test_another_user_stays_outside_and_has_a_ray_of_its_own(other: User, write,
     token.write_text("0" * 64)  # as Ray writes it
     token.chmod(0o644)
     ours = subprocess.Popen(
-        [*RAYSWEEP, "launch", "s.toml", "--address", "local"], cwd=folder, env={**environment(), "HOME": str(home)}, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [*RAYSWEEP, "launch", "s.toml", "--address", "local"], cwd=folder,
+        env={**environment(), "HOME": str(home)}, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         until = time.monotonic() + 180

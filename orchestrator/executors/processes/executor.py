@@ -56,7 +56,7 @@ class _Worker:
         self.log = stage.with_name(f"worker-{uuid.uuid4().hex[:8]}.log")
         words = [str(stage), launch, folder, str(theirs.fileno()), str(os.getpid())]
         with theirs, self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - our own code
                 [sys.executable, "-P", "-c", _START, *words],
                 env={**os.environ, **dict.fromkeys(VARIABLES, str(threads))},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()],
@@ -229,11 +229,13 @@ class ProcessExecutor:
         if not busy or not is_low():
             return []
         worker = max(busy, key=lambda worker: resident_bytes(worker.process.pid))
-        worker.end()
-        self._forget(worker)
-        assert worker.chunk is not None
-        lost = self._autopsy.crashed(worker.chunk.number)  # for its position
-        return [lost._replace(status="out_of_memory", message=NO_MEMORY)]
+        events: list[Event] = []
+        if worker.chunk is not None:
+            number = worker.chunk.number
+            self.kill(number)
+            position = self._autopsy.crashed(number).position
+            events.append(ChunkLost(number, "out_of_memory", NO_MEMORY, position))
+        return events
 
     def avoid(self, node_id: str) -> bool:
         """Return False: there is no other machine."""

@@ -256,7 +256,9 @@ class RayExecutor:
         except errors.RayTaskError as error:  # our own code failed on the worker
             if f"in {work.__name__}\n" not in str(error):  # it could not be imported, or the chunk not be read
                 # Ray's subclass for errors of this kind lacks the attribute `ip`.
-                return ChunkRefused(number, chunk.node, getattr(error, "ip", None) or "of the cluster", last_line(error))
+                return ChunkRefused(
+                    number, chunk.node, getattr(error, "ip", None) or "of the cluster", last_line(error)
+                )
             return ChunkLost(number, "failed", last_line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {last_line(error)}")
@@ -323,4 +325,3 @@ class RayExecutor:
             for number in list(self._in_flight):
                 self.kill(number)
             self._health.forget()
-

@@ -1,4 +1,4 @@
-"""In processes and on Ray: running cells are seen, also from workers that cannot reach the store, and what they logged survives them."""
+"""Running cells are seen, also from workers that cannot reach the store, and what they logged survives them."""
 
 from __future__ import annotations
 
