@@ -15,8 +15,8 @@ import typer
 from raysweep.orchestrator.cli.options import typed_options
 from raysweep.orchestrator.cli.terminal.output import confirm_many, fail, print_json, say, warn
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.packaging import copy_package, python_files
 from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
-from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.provenance import commits_of, to_ship
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.text import count_cells

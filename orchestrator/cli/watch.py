@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.orchestrator.cli.terminal.output import finite
 from raysweep.orchestrator.launch.announce import who_starts
 from raysweep.orchestrator.launch.display import slow
@@ -25,6 +24,9 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import known_cells
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import count_cells, one_line, pace_in_words
+
+if TYPE_CHECKING:
+    from raysweep.analysis.questions.declared import Verdict
 
 WINDOW_S = 300.0
 """Length in seconds of the time before a snapshot over which rates are averaged."""
@@ -76,6 +78,8 @@ class Totals(NamedTuple):
 
 def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
     """Read a snapshot of the store. Also returns warnings about the predicate `where`."""
+    from raysweep.analysis.questions.declared import questions
+
     recorded = store.sweeps()
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)

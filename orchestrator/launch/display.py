@@ -26,13 +26,12 @@ Report = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
+def shown(progress: Report | bool | None) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
     """Provide a function that shows a launch's progress (or None), and a function that shows a text at the end.
 
     Args:
         progress: the user's own function for the progress. True shows the progress, False does not; None shows it
             only in a notebook.
-        beginning: text to show until the first cell runs.
     """
     notebook = in_notebook()
     if progress is False or (progress is None and not notebook):
@@ -40,7 +39,7 @@ def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Repo
     elif callable(progress):
         yield progress, _silent
     elif notebook:
-        bar = Bar(beginning or "starting")
+        bar = Bar()
         yield bar, bar.end
     else:
         line = Line(sys.stderr.isatty(), "")
@@ -76,11 +75,11 @@ class News:
 class Bar:
     """Shows the progress as a bar and a line of text below the notebook's cell, updated in place."""
 
-    def __init__(self, beginning: str) -> None:
+    def __init__(self) -> None:
         from IPython.display import display
 
         self.last, self.total, self.done = 0.0, 0, 0
-        self.handle: Any = display(self._content(beginning), raw=True, display_id=True)
+        self.handle: Any = display(self._content("starting"), raw=True, display_id=True)
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress, at most once every `NOTEBOOK_S`."""

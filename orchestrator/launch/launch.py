@@ -89,8 +89,9 @@ def launch(
         resources: for a function: keys of `[resources]`, such as `timeout_s`.
         store: a folder or an address.
         where: an SQL predicate over key columns, config columns and status.
-        inline: run in this process instead of on Ray.
-        address: a running Ray cluster; None starts Ray on this machine.
+        inline: run in this process, one cell after another.
+        address: a running Ray cluster, or "local" to start Ray on this machine. None: processes on this machine, or
+            a Ray that is started here if cells request GPUs.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
@@ -116,13 +117,13 @@ def launch(
     if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
         raise InputError(f"max_parallel: {short_repr(max_parallel)} is not an integer of 1 or more")
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
-    executor = "inline" if inline else "ray"
+    executor = "inline" if inline else None
     options = Options(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
         max_parallel=max_parallel,
         command="launch()", until=until, max_cells=max_cells, max_cpu_hours=max_cpu_hours, max_gpu_hours=max_gpu_hours,
     )  # fmt: skip
-    with shown(progress, "" if inline or address else "starting Ray") as (report, end):
+    with shown(progress) as (report, end):
         result = Launch(request, opened, options).run(report)
         changed = f"{result.changed:,} of the done cells ran different code: rerun_changed=True runs them again"
         end(f"{result.summary}; {changed}" if result.changed else result.summary)
@@ -207,16 +208,16 @@ class Launch:
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
-        if options.executor == "ray" and options.address is not None:
+        if not options.is_here:
             from raysweep.orchestrator.executors.ray.connection import check_address
 
-            check_address(options.address)  # before the store is taken
+            check_address(str(options.address))  # before the store is taken
         with contextlib.ExitStack() as begun, contextlib.ExitStack() as opened:
             executor = None
             planned = self.plan()
             if planned.to_run:
                 begun.enter_context(starting(store.storage.location, options.command))
-                executor = open_executor(request, options)
+                executor = open_executor(request, options, planned)
                 opened.callback(executor.close)
                 refuse_unfit(planned, executor)
             writer = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
@@ -234,7 +235,7 @@ class Launch:
             if not planned.to_run:
                 return self._result(planned, None, began, warnings)
             if executor is None:  # only if done cells were deleted since the first plan
-                executor = open_executor(request, options)
+                executor = open_executor(request, options, planned)
             opened.callback(executor.close)  # after the writer's: closed before the store is released
             if announce is not None:
                 announce(planned, executor)
@@ -413,13 +414,29 @@ def _parts(uncommitted: Sequence[CompletedAttempt]) -> Iterator[list[CompletedAt
         yield list(uncommitted[:count])
 
 
-def open_executor(request: Request, options: Options) -> Executor:
-    """Open the executor that the options select: inline, or on Ray."""
-    module, _, name = EXECUTORS[options.executor].partition(":")
+def executor_of(options: Options, planned: Plan) -> str:
+    """Return the name in `EXECUTORS` of the executor that runs a plan.
+
+    Without an address, that is processes on this machine, or Ray if a cell requests a GPU: Ray assigns GPUs to cells.
+    """
+    if options.executor is not None:
+        return options.executor
+    variants = planned.table.variants.filter(
+        pl.col("variant").is_in(planned.frame.filter("run")["variant"].unique().implode())
+    )
+    needs_ray = bool((variants["gpus"] > 0).any()) or bool(variants["custom"].is_not_null().any())
+    return "ray" if options.address is not None or needs_ray else "processes"
+
+
+def open_executor(request: Request, options: Options, planned: Plan) -> Executor:
+    """Open the executor that runs the plan (see `executor_of`)."""
+    chosen = executor_of(options, planned)
+    module, _, name = EXECUTORS[chosen].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    if options.executor == "inline":
+    if chosen == "inline":
         executor: Executor = kind(request.workloads)
     else:
         by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
-        executor = kind(options.address, request.own_files, by_value=by_value)
+        address = () if chosen == "processes" else (None if options.is_here else options.address,)
+        executor = kind(*address, modules=request.own_files, by_value=by_value)
     return executor

@@ -27,6 +27,8 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 
 _MAX_FOREIGN = 5
+LOCAL = "local"
+"""The address for a Ray that the launch starts on this machine."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Options:
     where: str | None = None
     resume: bool = False
     rerun_changed: bool = False
-    executor: str = "ray"
-    address: str | None = None
+    executor: str | None = None  # a name in `EXECUTORS`; None: by the cells to run (`launch.executor_of`)
+    address: str | None = None  # of a Ray cluster; LOCAL: a Ray that is started here
     device: str = "auto"
     max_failures: int | None = None
     max_hours: float | None = None
@@ -51,6 +53,11 @@ class Options:
     max_cells: int | None = None  # of the questions' cells, those of earlier launches included, as are the hours
     max_cpu_hours: float | None = None
     max_gpu_hours: float | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether cells run on this machine and not on a cluster."""
+        return self.executor == "inline" or self.address in (None, LOCAL)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import polars as pl
 
 from raysweep.orchestrator.query.hints import identifier
 from raysweep.orchestrator.query.sql import SQL_TABLES, live_frame
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, LOGS
 from raysweep.orchestrator.sweep.grammar.settings import flattened
@@ -23,10 +24,10 @@ def columns(store: Store) -> pl.DataFrame:
     have the same one: "array", "live", "log" or "artifact".
     """
     tables = {name: frame(store, None) for name, frame in SQL_TABLES.items() if name in ("cells", "attempts")}
-    tables["arrays"] = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
+    tables["arrays"] = pl.DataFrame(pl.from_arrow(empty(ARRAYS)))
     tables["attempt_arrays"] = tables["arrays"].with_columns(status=pl.lit(""))
     tables["live"] = live_frame(store)
-    tables["logs"] = pl.DataFrame(pl.from_arrow(LOGS.empty_table())).with_columns(status=pl.lit(""))
+    tables["logs"] = pl.DataFrame(pl.from_arrow(empty(LOGS))).with_columns(status=pl.lit(""))
     tables["artifacts"] = store.artifacts().clear()
     rows = [row for table, frame in tables.items() for row in _rows(table, frame)]
     return pl.DataFrame(rows, schema=["table", "column", "type", "what"], orient="row")

@@ -16,7 +16,6 @@ from dataclasses import replace
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.query.hints import about_a_column, advice, missing_column
@@ -192,6 +191,8 @@ def _beyond(column: pa.ChunkedArray) -> bool:
         limit, whole = 365 * _YEARS * per_day[column.type.unit], pa.int64()
     else:
         return False
+    import pyarrow.compute as pc  # takes 0.05 s
+
     ends = pc.min_max(column.cast(whole)).as_py()
     return ends["max"] is not None and (ends["max"] > limit or ends["min"] < -limit)
 

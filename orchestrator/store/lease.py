@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import (
     OnDamage,
@@ -251,7 +252,7 @@ def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse
         else:
             following = _merged_up_to(storage, folder, epoch, on_damage)
         name = segment_name(epoch, following)
-        storage.create(f"{folder}/{name}", finish(encode(folder, TABLES[folder].empty_table(), seal=True), name))
+        storage.create(f"{folder}/{name}", finish(encode(folder, empty(TABLES[folder]), seal=True), name))
 
 
 def _numbers(storage: Storage, folder: str, on_damage: OnDamage) -> Iterator[tuple[int, int]]:

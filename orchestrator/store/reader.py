@@ -15,6 +15,7 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.check import check, damage
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.live import LiveState
 from raysweep.orchestrator.store.live import read_all as live_states
@@ -317,7 +318,7 @@ def check_format(storage: Storage) -> None:
 
 
 def _empty(folder: str) -> pl.LazyFrame:
-    frame = pl.from_arrow(TABLES[folder].empty_table())
+    frame = pl.from_arrow(empty(TABLES[folder]))
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - for the type checker
     return frame.lazy()
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from raysweep.orchestrator.store.columns import empty
+
 SCHEMA_VERSION = 1
 
 _METRICS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.float64())]))
@@ -112,9 +114,9 @@ class Records:
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
-    texts: pa.Table = field(default_factory=TEXTS.empty_table)
-    logs: pa.Table = field(default_factory=LOGS.empty_table)
-    artifacts: pa.Table = field(default_factory=ARTIFACTS.empty_table)
+    texts: pa.Table = field(default_factory=lambda: empty(TEXTS))
+    logs: pa.Table = field(default_factory=lambda: empty(LOGS))
+    artifacts: pa.Table = field(default_factory=lambda: empty(ARTIFACTS))
     contents: Mapping[str, bytes] = field(default_factory=dict)  # file -> content that no worker could write
     checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
     live: tuple[tuple[str, int], ...] = ()  # (cell, attempt) pairs that were published while they ran

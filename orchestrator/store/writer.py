@@ -29,13 +29,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.store import artifacts, documents, live
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
+from raysweep.orchestrator.store.columns import column
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
 from raysweep.orchestrator.store.lease import epochs
@@ -124,7 +124,7 @@ class StoreWriter(Owner):
         for cell_id in ids:
             is_new.append(cell_id not in seen and (cell_id in replacing or not is_done[cell_id]))
             seen.add(cell_id)
-        cells = records.cells.filter(pa.array(is_new, pa.bool_()))
+        cells = records.cells.filter(column(is_new, pa.bool_()))
         attempts = set(keys(records.attempts))
         details = Counter(key for folder in COUNTED for key in keys(getattr(records, folder)))
         repeated = {key for key in keys(records.cells) if is_done[key[0]] and key[0] not in replacing}
@@ -134,7 +134,7 @@ class StoreWriter(Owner):
             table = getattr(records, folder)
             written = self._half_written[folder]
             if drop := repeated | (written & attempts):
-                table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
+                table = table.filter(column([key not in drop for key in keys(table)], pa.bool_()))
             counts = run_lengths(details[key] for key in keys(table)) if folder == "attempts" else None
             self._commit(folder, table, (), counts)
             written |= attempts
@@ -195,6 +195,8 @@ class StoreWriter(Owner):
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows of rerun cells in one step: one new segment replaces all segments that hold their old rows."""
+        import pyarrow.compute as pc
+
         replaced_ids = pa.array(sorted(rerun))
         replaced, tables = [], [cells]
         for segment in self.store.segments("cells"):

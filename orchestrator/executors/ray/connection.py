@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
-from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
-from raysweep.orchestrator.executors.ray.packaging import stage_code
+from raysweep.orchestrator.executors.cleanup import STAGE
+from raysweep.orchestrator.executors.packaging import launch_folder
 from raysweep.orchestrator.executors.ray.token import keep_private
 from raysweep.orchestrator.run.threads import VARIABLES, environment
 from raysweep.orchestrator.store.storage.storage import SETTINGS
-from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit, waiting
+from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit
 from raysweep.workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
@@ -122,19 +122,10 @@ class Connection:
         self.launch = uuid.uuid4().hex[:12]
         self.folder = str(Path.cwd())
         self.keeps_logs = self._closed = False
-        with waiting("removing files of killed launches"):
-            for line in end_leftovers():
-                logging.getLogger("raysweep").warning(line)
         keep_private(create=address is None)
-        self._launch_folder = LaunchFolder(self.launch)
+        self._launch_folder = launch_folder(self.launch, modules, is_here=address is None)
         self._calls = CallThread(f"raysweep-ray-{self.launch}")
-        stage = self._launch_folder.path / "stage"
-        try:
-            stage_code(stage, modules)
-        except OSError as error:  # shutil's error on several files holds a list of (from, to, why)
-            self._launch_folder.remove()
-            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
-            raise ClusterUnavailable(f"the code for workers could not be copied to {stage}: {reason}") from None
+        stage = self._launch_folder.path / STAGE
         try:
             if address is None:
                 self._calls.call("starting Ray", INIT_S, functools.partial(self._start, stage, gpus))

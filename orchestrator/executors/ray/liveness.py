@@ -20,8 +20,9 @@ from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.ray.connection import SAFE
-from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, live_key, state_of
+from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, live_key
 from raysweep.orchestrator.executors.resources import Demand
+from raysweep.orchestrator.executors.worker import state_of
 from raysweep.orchestrator.run.messages import Beat, CellState
 
 LOOK_S = 1.0  # between two checks

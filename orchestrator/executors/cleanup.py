@@ -1,8 +1,8 @@
 """Removal of leftovers of killed launches from the driver's machine, by the same user's next launch.
 
-Each launch on Ray has a folder `launch-ID` in the user's scratch folder. It contains the folder of an embedded
-Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the launch's
-folder is a leftover. Processes of the session may still run then: Ray's workers die with the driver, but Ray's
+Each launch has a folder `launch-ID` in the user's scratch folder. It contains the code for the workers, the folder of
+an embedded Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the
+launch's folder is a leftover. Processes of the session may still run then: workers die with the driver, but Ray's
 agents do not.
 """
 
@@ -16,11 +16,13 @@ import signal
 import sys
 from pathlib import Path
 
-from raysweep.orchestrator.executors.ray.worker import fault_folder
+from raysweep.orchestrator.executors.worker import fault_folder
 from raysweep.orchestrator.process import ProcessNote
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
+STAGE = "stage"
+"""Name of the folder, in a launch's folder, with the code for its workers."""
 _SESSION = re.compile(r"session_[\w.-]{20,100}")
 _MAX_SOCKET = 107 if sys.platform == "linux" else 103
 """Maximum length of a socket's path."""
@@ -88,7 +90,7 @@ def end_leftovers() -> list[str]:
     if not launches:
         return []
     what = "a launch that was killed" if launches == 1 else f"{launches} launches that were killed"
-    return [f"cleaned up after {what}" + (f" ({ended} processes of Ray)" if ended else "")]
+    return [f"cleaned up after {what}" + (f" ({ended} processes)" if ended else "")]
 
 
 def _session(note: ProcessNote) -> Path | None:
@@ -104,8 +106,8 @@ def _session(note: ProcessNote) -> Path | None:
 
 
 def _places(folder: Path, session: Path | None) -> list[bytes]:
-    """Return prefixes of paths that occur in the command lines of a launch's Ray processes."""
-    return [os.fsencode(folder / "session_"), *([os.fsencode(session)] if session is not None else [])]
+    """Return prefixes of paths that occur in the command lines of a launch's processes."""
+    return [os.fsencode(path) for path in (folder / "session_", folder / STAGE, session) if path is not None]
 
 
 def _processes(places: list[bytes]) -> list[int]:
