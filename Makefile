@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest -q
 FAST   := -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-.PHONY: run test test-slow chaos check format bench results docs wheel clean
+.PHONY: run test test-slow browser chaos check format bench results docs wheel clean
 
 run: $(VENV)/.user
 	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for about 20 s on each worker."
@@ -17,8 +17,14 @@ run: $(VENV)/.user
 test: $(VENV)/.dev
 	$(PYTEST) $(FAST)
 
-test-slow: $(VENV)/.cluster
+test-slow: $(VENV)/.cluster browser
 	$(PYTEST)
+
+# Chromium, for the tests of the report's page: installed on Debian as root; elsewhere they are skipped without it.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	|| echo "No Chromium: the tests of the report's page are skipped. Install it (Debian: apt install chromium)."
 
 # Faults at random on a cluster of several nodes, for 20 minutes at most; prints its seed and its counts.
 chaos: $(VENV)/.dev

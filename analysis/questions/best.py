@@ -12,6 +12,7 @@ violates the 95 %, and that is a single test.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def best(store: str | Path | Store, metric: str, better: str = "lower", where: s
     if not outcomes:
         raise InputError([without[0], cells.by_setting.existing()])
     names = [cells.settings[i] for i in outcomes]
-    ps = _ps(list(outcomes.values()))
+    ps = p_values(list(outcomes.values()))
     ranked = [
         _ranked(name, entry, p, better) for name, entry, p in zip(labels(names), outcomes.values(), ps, strict=True)
     ]
@@ -147,7 +148,8 @@ def _with_metric(cells: Cells, metric: str, better: str) -> tuple[dict[int, Outc
     return outcomes, problems
 
 
-def _ps(outcomes: list[Outcomes]) -> list[float]:
+def p_values(outcomes: Sequence[Outcomes]) -> list[float]:
+    """Compute for each setting the p-value of the hypothesis that no other setting is better. See the module."""
     seeds = sorted({seed for entry in outcomes for seed in entry.values})
     matrix = np.array([[entry.values.get(seed, np.nan) for seed in seeds] for entry in outcomes])
     count = len(outcomes)

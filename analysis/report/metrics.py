@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.report.direction import is_outcome
 from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
 from raysweep.analysis.statistics.shares import share_interval
@@ -55,9 +56,9 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
     """Compute tables of an experiment's metrics by variant.
 
     If no metrics are requested, all metrics are ordered in three groups, and the first ones are chosen. The first
-    group has the metrics of at least half of the variants, the second those of fewer variants, the third times
-    (`seconds...`). Within a group they are sorted by name. If there are too many variants, those with the lowest and
-    the highest means are chosen, since either end may be the best.
+    group has the metrics of at least half of the variants, the outcomes first (see `direction.is_outcome`), the second
+    those of fewer variants, the third times (`seconds...`). Within a group they are sorted by name. If there are too
+    many variants, those with the lowest and the highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -80,14 +81,17 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
         if low == high and variants > 1 and name not in requested
     }
     common = dict(ranges.select("name", pl.col("variants") * 2 >= len(total)).iter_rows())
-    names = sorted(set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], n))
+    names = sorted(
+        set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], not is_outcome(n), n)
+    )
     chosen = [name for name in requested if name in set(names)] if requested else names[:max_metrics]
     tables = []
     for name in chosen:
         order = means.filter(pl.col("name") == name).sort("value", "variant")["variant"].to_list()
         ends = _ends(order, max_variants)
         part = long.filter((pl.col("name") == name) & pl.col("variant").is_in(ends))
-        tables.append(Metric(name, _rows(part, total), len(order) - len(ends)))
+        rows = _rows(part, total).sort("mean", "variant", maintain_order=True)
+        tables.append(Metric(name, rows, len(order) - len(ends)))
     return Metrics(tuple(tables), same, tuple(n for n in names if n not in chosen))
 
 
@@ -105,6 +109,12 @@ def interval(values: Array) -> tuple[float | None, float | None]:
         return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
     half = t_quantile(1 - LEVEL / 2, min(n - 1, _NORMAL)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+def rows_of(values: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Compute one row per variant, columns as `SCHEMA`, from a metric's values (variant, value) and all cells."""
+    done = cells.filter(pl.col("status") == "done")
+    return _rows(values, dict(done.group_by("variant").agg(pl.len().cast(pl.Int64)).iter_rows()))
 
 
 def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:

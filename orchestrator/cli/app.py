@@ -24,6 +24,7 @@ from raysweep.orchestrator.cli import (
     logs,
     query,
     scaffold,
+    serve,
     status,
     store,
 )
@@ -67,7 +68,7 @@ COMMANDS = {
         accept.accept,
         cells.debug,
     ),
-    "Watch": (status.status, logs.logs, cells.show, cells.failures),
+    "Watch": (status.status, serve.serve, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),
 }
