@@ -2,8 +2,8 @@
 
 Each runs 20 cells, or tasks, that do nothing, in a process of its own. The first launch of a pair is into a new store,
 the second adds 20 cells to it. The same launch with `--address local` starts Ray, and `--inline` runs in one process.
-Then come commands that only read. Processes that Ray leaves behind are adopted (`PR_SET_CHILD_SUBREAPER`, Linux), so that
-their CPU time counts, too. At the end: medians, and their ratio to bare Ray's of the same run.
+Then come commands that only read. Processes that Ray leaves behind are adopted (`PR_SET_CHILD_SUBREAPER`, Linux), so
+that their CPU time counts, too. At the end: medians, and their ratio to bare Ray's of the same run.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
-FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
+FLUSH_OUTCOMES, FLUSH_S = 2_000, 0.5
 FLUSH_BYTES = 32 * 2**20
 """Maximum bytes of arrays per commit. While arrays are encoded, memory holds them several times."""
 DEVICES = ("auto", "cpu", "cuda")

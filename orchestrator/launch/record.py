@@ -95,7 +95,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
         ),
     )
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
-    digest.update("".join(part.cells["cell_id"].sort()).encode())
+    digest.update(part.cells["cell_id"].sort().to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2])  # the texts
     digest.update(without_empty(part.variants).drop("source_digest").write_csv().encode())
     return metadata, part, digest.hexdigest()[:16]
 

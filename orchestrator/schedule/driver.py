@@ -48,7 +48,7 @@ from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.text import count_cells, one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
-CHUNK_CELLS = 250  # maximum number of cells in a chunk
+CHUNK_CELLS = 1_000  # maximum number of cells in a chunk
 GUESS_FACTOR = 4.0  # factor on times that are estimated from other variants
 AHEAD = 2  # chunks in flight per slot
 POLL_S = 0.2

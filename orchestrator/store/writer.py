@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from raysweep.orchestrator.code.source import Source
@@ -51,7 +52,7 @@ from raysweep.orchestrator.store.segments import (
     read_segment,
     run_lengths,
 )
-from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.store.sweeps import is_own_record, sweep_bytes
 from raysweep.orchestrator.store.untrusted import MAX_ROWS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.waits import waiting
@@ -175,11 +176,11 @@ class StoreWriter(Owner):
         A record with the same digest is written only once per user.
         """
         stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch, "digest": digest}
+        names = [name for name in self.storage.names("_sweeps") if name.startswith(digest)]
+        if any(is_own_record(self.storage, name) for name in names):
+            return
         recorded = sweep_bytes(stamped, table)
-        is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
-        if not is_new and not any(
-            read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
-        ):  # only other users have recorded it
+        if not self.storage.create(f"_sweeps/{digest}.arrow", recorded):  # only other users have recorded it
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def record_environment(self, document: bytes) -> None:
@@ -266,16 +267,15 @@ class StoreWriter(Owner):
             return [s for s in self.store.segments(folder) if s.epoch in generations and s.rows]
 
         for segment in written("attempts"):
-            ended = read_segment(self.storage, segment, ["cell_id", "status"]).to_pydict()
-            lost: dict[str, int] = {}
-            is_done = self.done.has(ended["cell_id"])
-            for row, (cell_id, status) in enumerate(zip(ended["cell_id"], ended["status"], strict=True)):
-                if status == "done" and not is_done[row]:
-                    lost.setdefault(cell_id, row)
-            if lost:  # done, but without a row in `cells`
-                table = read_segment(self.storage, segment).take(pa.array(lost.values(), pa.int64()))
+            ended = pl.DataFrame(pl.from_arrow(read_segment(self.storage, segment, ["cell_id", "status"])))
+            done = ended.with_row_index("row").filter(pl.col("status") == "done")
+            is_done = pl.Series(self.done.has(done["cell_id"]), dtype=pl.Boolean)
+            lost = done.filter(~is_done).unique("cell_id", keep="first", maintain_order=True)
+            if lost.height:  # done, but without a row in `cells`
+                rows = column(lost["row"].to_list(), pa.int64())
+                table = read_segment(self.storage, segment).take(rows)
                 self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
-                self.done.update(list(lost))
+                self.done.update(lost["cell_id"])
         details = {folder: segments for folder in DETAILS if (segments := written(folder))}
         if not details:
             return

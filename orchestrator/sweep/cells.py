@@ -8,11 +8,11 @@ the id, the number of the variant and the seed, so that a million cells need lit
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
@@ -27,7 +27,7 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
 from raysweep.orchestrator.text import printable_output
 
-MAX_CELLS = 5_000_000
+MAX_CELLS = 20_000_000
 _MAX_PROBLEMS = 40
 
 VARIANTS_SCHEMA: dict[str, Any] = {
@@ -190,9 +190,9 @@ class _Rows:
     def __init__(self, sweep: Sweep, where: str, mistakes: list[str]) -> None:
         self.sweep, self.where, self.mistakes = sweep, where, mistakes
         self.rows: list[dict[str, Any]] = []
-        self.ids: list[str] = []
-        self.variants: list[int] = []
-        self.seeds: list[int] = []
+        self.ids: list[pl.Series] = []  # of each variant's cells
+        self.variants: list[int] = []  # their variants
+        self.size = 0  # number of cells
         self.seen: dict[tuple[str, str], str] = {}
         self.places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
         self.candidates: dict[str, list[Candidate]] = {}  # name of a block -> its settings
@@ -250,11 +250,11 @@ class _Rows:
                 }
             )
             if not self.mistakes and not self.places:  # ids of a sweep with mistakes are never used
-                self.ids.extend(cell_ids(parts, sweep.seeds))
-                self.variants.extend(itertools.repeat(len(self.rows) - 1, len(sweep.seeds)))
-                self.seeds.extend(sweep.seeds)
-                if len(self.ids) > MAX_CELLS:
-                    raise _too_many([sweep], len(self.ids))
+                self.ids.append(cell_ids(parts, sweep.seeds))
+                self.variants.append(len(self.rows) - 1)
+                self.size += len(sweep.seeds)
+                if self.size > MAX_CELLS:
+                    raise _too_many([sweep], self.size)
 
     def _needs(self, block: Block, row: Mapping[str, Any], place: str) -> dict[str, list[Parts]]:
         needs = {}
@@ -272,12 +272,16 @@ class _Rows:
         mistakes = self.mistakes
         mistakes.extend(f"{location_of(line, self.sweep, blocks)}: {line}" for line, blocks in self.places.items())
         problems.extend(mistakes)
-        rows, ids, variants, seeds = self.rows, self.ids, self.variants, self.seeds
         if mistakes:
-            rows, ids, variants, seeds = [], [], [], []
+            self.rows, self.ids, self.variants = [], [], []
+        seeds = np.asarray(self.sweep.seeds, np.int64) if self.ids else np.empty(0, np.int64)
+        cells: dict[str, Any] = {
+            "cell_id": pl.concat(self.ids) if self.ids else [],
+            "variant": np.repeat(np.asarray(self.variants, np.uint32), len(seeds)),
+            "seed": np.tile(seeds, len(self.variants)),
+        }
         return CellTable(
-            pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"),
-            pl.DataFrame({"cell_id": ids, "variant": variants, "seed": seeds}, schema=CELLS_SCHEMA),
+            pl.DataFrame(self.rows, schema=VARIANTS_SCHEMA, orient="row"), pl.DataFrame(cells, schema=CELLS_SCHEMA)
         )
 
 
