@@ -78,7 +78,7 @@ CLAIMS: Registry[Claim] = Registry(
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """Return the ids of the claims that begin with one of the names (`E7`: all of Experiment 7); all ids for no names.
+    """Return the ids of the claims that begin with one of the names (`E7`: Experiment 7); all ids if none is given.
 
     Raises:
         InputError: no claim's id begins with one of the names; the message lists all ids.
@@ -123,7 +123,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def ledger(source: Source) -> pl.DataFrame:
-    """Judge all claims and return a frame with one row per line. Columns: `SCHEMA`.
+    """Judge all claims. Return a frame with one row for each line (`Line`) of a claim. Columns: `SCHEMA`.
 
     - `source`: a key of `SOURCES`; `where`: the place in that source; `claimed`: the number claimed there.
     - `ours`, `lower`, `upper`: our number and its interval in `unit`, or null.

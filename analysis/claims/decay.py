@@ -1,4 +1,4 @@
-"""The follow-up's claims (arXiv 2603.28750) about the decay of traces, which are 0 % of recovery in the paper."""
+"""The follow-up's claims (arXiv 2603.28750) about the decay of traces. The paper uses traces as 0 % of recovery."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
 """`best`: all settings ordered by a metric, and the set of those that may be the best.
 
-The set contains the best setting with a probability of 95 %. For each setting, the hypothesis that it is the best is
-tested, and the setting stays in the set unless the hypothesis is rejected. The statistic is the largest of its
-standardised paired differences from all other settings. Its distribution comes from flipping the signs of all
+The set contains the best setting with a probability of 95 %. A setting stays in the set unless a test rejects the
+hypothesis that this setting is the best. The test statistic is the largest of the setting's standardised paired
+differences from all other settings. The distribution of the statistic comes from flipping the signs of all
 differences of a seed together (Westfall and Young's max-T).
 
-No further correction is needed. Each setting is tested against all others, not only against the one with the best mean,
-so the choice of the best from the same data adds no error. Only a wrong rejection of the truly best setting violates
-the 95 %, and that is a single test.
+No further correction is needed. Each setting is tested against all others, not only against the one with the best
+mean, so the choice of the best from the same data adds no error. Only a wrong rejection of the truly best setting
+violates the 95 %, and that is a single test.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Best:
-    """The settings in order: first those that may be the best, and within each of the two groups by mean.
+    """The settings in order: first those that may be the best, then the others; both groups are sorted by mean.
 
     Args:
         metric: the metric's name.
@@ -117,7 +118,7 @@ def best(store: str | Path | Store, metric: str, better: str = "lower", where: s
     if not outcomes:
         raise InputError([without[0], cells.by_setting.existing()])
     names = [cells.settings[i] for i in outcomes]
-    ps = _ps(list(outcomes.values()))
+    ps = p_values(list(outcomes.values()))
     ranked = [
         _ranked(name, entry, p, better) for name, entry, p in zip(labels(names), outcomes.values(), ps, strict=True)
     ]
@@ -147,7 +148,8 @@ def _with_metric(cells: Cells, metric: str, better: str) -> tuple[dict[int, Outc
     return outcomes, problems
 
 
-def _ps(outcomes: list[Outcomes]) -> list[float]:
+def p_values(outcomes: Sequence[Outcomes]) -> list[float]:
+    """Compute for each setting the p-value of the hypothesis that no other setting is better. See the module."""
     seeds = sorted({seed for entry in outcomes for seed in entry.values})
     matrix = np.array([[entry.values.get(seed, np.nan) for seed in seeds] for entry in outcomes])
     count = len(outcomes)

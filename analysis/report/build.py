@@ -13,7 +13,9 @@ from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.analysis.report import cell_details, completeness, metrics, provenance, text_metrics
 from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
+from raysweep.analysis.report.direction import choose
 from raysweep.analysis.report.paper import Paper, paper_of
+from raysweep.analysis.report.results import Result, result_of
 from raysweep.analysis.report.variants import with_variants
 from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.launch.staleness import same_code
@@ -44,7 +46,7 @@ BUNDLED = "^[A-Za-z0-9_]+$"
 
 
 class Experiment(NamedTuple):
-    """The part of the report on one experiment."""
+    """The section of the report on one experiment."""
 
     name: str
     titles: tuple[str, ...]
@@ -58,7 +60,11 @@ class Experiment(NamedTuple):
     """Metric -> SQL column."""
     text_column_of: Mapping[str, str]
     """The SQL column of each text metric: name -> column."""
+    keys: tuple[str, ...]
+    """The SQL columns that tell the variants apart."""
     curves: tuple[Curve, ...]
+    result: Result | None = None
+    """The best variants and what matters; None if the experiment has no metric."""
 
 
 class Report(NamedTuple):
@@ -86,14 +92,20 @@ class Report(NamedTuple):
     code: pl.DataFrame
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
+    keys: tuple[str, ...]
+    """The SQL columns that tell the variants of an experiment apart, for all experiments."""
     failures: pl.DataFrame
-    """Columns of `failure_groups.grouped`, plus label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, plus experiment, label, seed, error_message, traceback and log_tail of the
+    group's example cell.
+    """
     failures_more: int
     failed_attempts: int
     details: cell_details.CellDetails
     paper: Paper | None
     skipped: tuple[str, ...] = ()
     """Sentences that name the damaged files that were skipped, and tell what is missing because of them."""
+    selected: pl.Series | None = None
+    """Ids of the cells that `where` selects; None: all."""
     questions: tuple[Verdict, ...] = ()
     """The verdicts on the questions that sweeps declare; empty if the page shows a selection of the cells."""
 
@@ -105,6 +117,7 @@ def build(
     title: str | None = None,
     where: str | None = None,
     metric_names: Sequence[str] = (),
+    better: str | None = None,
     detail_bytes: int = cell_details.BYTES,
 ) -> Report:
     """Build the report on a store.
@@ -115,6 +128,7 @@ def build(
         title: the page's title; None: a title with the store's name.
         where: an SQL predicate that selects cells; None: all cells.
         metric_names: metrics to show; empty: the first `MAX_METRICS` of each experiment.
+        better: "lower" or "higher", for the metric of the results; None: as a question or the metric's name says.
         detail_bytes: maximum size of the single cells' data.
 
     Raises:
@@ -129,16 +143,24 @@ def build(
         selected, _ = matching(store.known(), store.summary(), where)
         cells = cells.filter(pl.col("cell_id").is_in(selected.implode()))
     texts = store.collect(lambda: store.scan("texts").select("cell_id", "attempt", "name", "value"))
-    columns = _metric_columns(cells, texts)
+    metric_columns, text_columns, config_columns = _columns(cells, texts)
     cells, variants = with_variants(cells)
     cells = cells.join(variants.select("variant", "label"), on="variant", how="left", maintain_order="left")
     done = cells.filter(pl.col("status") == "done")
     attempts = _attempts(store, cells)
     recorded = store.sweeps()
     old = request_state(recorded).filter(pl.col("request_state") == SUPERSEDED)
-    titles = {s.metadata["name"]: Sweep.from_text(s.metadata["text"]).title for s in recorded}
+    parsed = {s.metadata["name"]: Sweep.from_text(s.metadata["text"]) for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
-    curves = curves_of(store, done, names[:MAX_EXPERIMENTS])
+    tables: dict[str, tuple[metrics.Metrics, Result | None]] = {}
+    for name in names[:MAX_EXPERIMENTS]:
+        own = cells.filter(pl.col("experiment") == name)
+        of_metrics = metrics.tabulate(own.filter(pl.col("status") == "done"), metric_names, MAX_METRICS, MAX_VARIANTS)
+        asked = [q for sweep in own["sweep"].unique() if sweep in parsed for q in parsed[sweep].questions]
+        direction = choose([m.name for m in of_metrics.tables], metric_names, better, asked)
+        tables[name] = of_metrics, None if direction is None else result_of(own, variants, direction)
+    best = {name: result.rows["variant"].to_list() for name, (_, result) in tables.items() if result is not None}
+    curves = curves_of(store, done, [*tables], best)
     experiments = []
     for name, drawing in curves.items():
         own = cells.filter(pl.col("experiment") == name)
@@ -147,14 +169,17 @@ def build(
         experiments.append(
             Experiment(
                 name,
-                tuple(dict.fromkeys(titles[s] for s in sweeps if titles.get(s))),
+                tuple(dict.fromkeys(parsed[s].title for s in sweeps if s in parsed and parsed[s].title)),
                 own.height,
                 own_done.height,
                 variants.filter(pl.col("experiment") == name),
-                metrics.tabulate(own_done, metric_names, MAX_METRICS, MAX_VARIANTS),
+                tables[name][0],
                 text_metrics.tabulate(own_done, texts, metric_names, MAX_METRICS, MAX_VARIANTS),
-                *columns,
+                metric_columns,
+                text_columns,
+                distinguishing(variants.filter(pl.col("experiment") == name), config_columns),
                 drawing.curves,
+                tables[name][1],
             )
         )
     failures, failures_more = _failures(store, cells)
@@ -181,6 +206,7 @@ def build(
         code=provenance.code(done),
         mixed_code=_mixed_code(store, done),
         packages=provenance.packages(done),
+        keys=distinguishing(variants, config_columns),
         failures=failures,
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
@@ -188,6 +214,7 @@ def build(
             store, cells, texts, [c for drawing in curves.values() for c in drawing.cells], detail_bytes
         ),
         paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
+        selected=selected,
         skipped=tuple(missing_of(store).lines()),
         questions=tuple(questions(store)) if where is None else (),
     )
@@ -203,7 +230,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Return `provenance.mixed_code`, where source digests of code with the same meaning count as one."""
+    """Return the result of `provenance.mixed_code`, with source digests of equivalent code counted as one."""
     mixed = provenance.mixed_code(done)
     if mixed.is_empty():
         return mixed
@@ -211,14 +238,39 @@ def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
     return provenance.mixed_code(done.with_columns(pl.col("source_digest").replace(same)))
 
 
-def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-    """Return two maps of a metric to its SQL column: for metrics that are numbers, and for text metrics.
+def distinguishing(variants: pl.DataFrame, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the SQL columns that tell variants apart: method, k, and settings that differ within a method.
+
+    If these do not suffice, config is among the columns.
+
+    Args:
+        variants: columns as `variants.with_variants` returns them.
+        columns: config key -> SQL column.
+    """
+    configs = [flattened(json.loads(text)) if text else {} for text in variants["config"]]
+    methods = variants["method"].to_list()
+    texts = {
+        key: {(method, json.dumps(config.get(key))) for method, config in zip(methods, configs, strict=True)}
+        for key in columns
+    }
+    keys = [name for name in ("workload", "workload_version") if variants[name].n_unique() > 1]
+    keys += ["method", *(["k"] if variants["k"].count() else [])]
+    differing = [key for key in columns if len(texts[key]) > len(set(methods))]
+    rows = [
+        (*row, *(str(config.get(key)) for key in differing))
+        for row, config in zip(variants.select("experiment", *keys).iter_rows(), configs, strict=True)
+    ]
+    return (*keys, *(columns[key] for key in differing), *(["config"] if len(set(rows)) < len(rows) else []))
+
+
+def _columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return three maps of a name to its SQL column: for metrics that are numbers, for text metrics, and for config.
 
     The names can differ, because `widen` renames metrics whose name is taken by another column.
     """
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     own = texts.join(cells.select("cell_id"), on="cell_id", how="semi")["name"].unique().sort()
-    keys = {key for text in cells["config"].unique() for key in flattened(json.loads(text or "{}"))}
+    keys = sorted({key for text in cells["config"].unique() for key in flattened(json.loads(text or "{}"))})
     bare = pl.DataFrame(pl.from_arrow(CELLS.empty_table()))
     one = bare.clear(1).with_columns(
         pl.lit("x").alias("cell_id"),
@@ -229,13 +281,20 @@ def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str,
         pl.Series("metrics", [[{"name": name, "value": 0.0} for name in metrics]], cells.schema["metrics"]),
     )
     text = one.select("cell_id", "attempt", value=pl.lit("")).join(own.to_frame("name"), how="cross")
-    columns = widen(one, texts=text).columns[len(one.columns) + len(keys) :]
-    numbers = len(metrics)
-    return dict(zip(metrics, columns[:numbers], strict=True)), dict(zip(own, columns[numbers:], strict=True))
+    wide = widen(one, texts=text).columns[len(one.columns) :]
+    settings, numbers = len(keys), len(metrics)
+    return (
+        dict(zip(metrics, wide[settings : settings + numbers], strict=True)),
+        dict(zip(own, wide[settings + numbers :], strict=True)),
+        dict(zip(keys, wide[:settings], strict=True)),
+    )
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Group failed cells whose last attempts are similar. Also returns the number of groups beyond `MAX_ROWS`."""
+    """Group failed cells whose last attempts are similar.
+
+    Return the first `MAX_ROWS` groups, and the number of groups that are left out.
+    """
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

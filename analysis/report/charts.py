@@ -14,15 +14,17 @@ from typing import Any, Literal
 import polars as pl
 
 from raysweep.analysis.questions.declared import Verdict
+from raysweep.analysis.report.results import Effect, Map
 from raysweep.orchestrator.text import printable
 
 COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
 """Colours of the series, legible on white and on black; a chart has at most one series per colour."""
-NO_K = "none"
 _LETTERS = 44
 """Maximum characters in one line of a label, so that it fits a telephone's width."""
-_LINE, _MARK, _GAP = 14, 7, 17
-"""Heights in pixels: of a label line, between label and interval, and between an interval and the next label."""
+_VALUE_LETTERS, _AXIS_LETTERS = 16, 18
+"""Maximum characters of a value on an axis, and of all values of an axis that are written horizontally."""
+_MAIN = 3
+"""Number of variants whose curves have thick lines and bands."""
 _WIDE_RANGE = 30
 """An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
 
@@ -34,64 +36,100 @@ Columns = dict[str, list[Any]]
 Scale = Literal["log", "linear"]
 
 
-def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Build the chart of a metric's means and intervals.
-
-    They are drawn against k if k varies and there are at most as many series as colours; otherwise one row per
-    variant.
+def effect(effect: Effect, metric: str, scale: Scale) -> tuple[Spec, Columns]:
+    """Build the chart of a setting's effect: a point for each variant's mean, a line through the means of each value.
 
     Args:
-        name: the metric's name.
-        rows: columns as `metrics.SCHEMA`.
-        variants: columns variant, label, series, k.
+        effect: the effect.
+        metric: the metric's name.
+        scale: the scale of the metric's axis.
     """
-    frame = rows.join(variants.select("variant", "label", "series", "k"), on="variant", maintain_order="left")
-    scale = _scale([*frame["least"], *frame["most"]])
-    floor = float(frame["least"].min() or 0.0)  # type: ignore[arg-type]
-    ends = [frame[end].fill_null(frame["mean"]).to_list() for end in ("low", "high")]
-    low, high = ([max(v, floor / 3) for v in end] if scale == "log" else end for end in ends)
-    names = list(dict.fromkeys(frame["series"].to_list()))
+    values = _axis_values(effect.values)
+    points = effect.variants.rows()
     columns: Columns = {
-        "mean": _numbers(frame["mean"]), "low": _numbers(low), "high": _numbers(high),
-        "seeds": frame["n"].to_list(), "label": [printable(label) for label in frame["label"]],
-    }  # fmt: skip
-    if frame["k"].drop_nulls().n_unique() > 1 and len(names) <= len(COLOURS):
-        columns["k"] = [NO_K if k is None else str(k) for k in frame["k"]]
-        columns["series"] = [_in_lines(series) for series in frame["series"]]
-        order = [NO_K] * (frame["k"].null_count() > 0) + [str(k) for k in sorted(frame["k"].drop_nulls().unique())]
-        spec = _against_k(scale)
-        spec["encoding"]["x"]["sort"] = order
-        spec["encoding"]["color"]["sort"] = [_in_lines(n) for n in names]
-        _title(spec, "y", printable(name))
-    else:
-        spec = _row_a_setting(scale)
-        lines = [_in_lines(label) for label in frame["label"]]
-        most = max(text.count("\n") for text in lines)
-        columns["lines"] = ["\n" * (most - text.count("\n")) + text for text in lines]  # align the labels' ends
-        row = _LINE * (most + 1) + _MARK + _GAP
-        spec["height"] = row * frame.height  # Vega-Lite warns if a fitted width meets step heights
-        for layer in spec["layer"]:
-            layer["encoding"]["y"]["bandPosition"] = 0 if "text" in layer["encoding"] else 1 - _GAP / row
-        _title(spec, "x", printable(name))
-    spec["description"] = printable(
-        f"{name} by variant: mean over seeds and its 95 % interval; the table below has the same numbers"
-    )
+        "value": [*values, *(values[at] for at, _ in points)],
+        "mean": _numbers([*effect.means, *(mean for _, mean in points)]),
+        "variants": [None if i < len(values) else 1 for i in range(len(values) + len(points))],
+    }
+    angle = 0 if max(map(len, values)) * len(values) <= _AXIS_LETTERS else -35
+    x = {"field": "value", "type": "ordinal", "sort": values, "axis": {"labelAngle": angle, "grid": False}}
+    tooltip = [{**_category("value"), "title": "value"}, {**_field("mean"), "format": ".4g"}]
+    y = {**_number_axis("mean", scale), "axis": {"tickCount": 4, "format": "~g"}}
+    line: Spec = {"type": "line", "strokeWidth": 2, "color": COLOURS[0], "point": {"size": 50, "color": COLOURS[0]}}
+    spots: Spec = {"type": "point", "filled": True, "size": 16, "opacity": 0.35, "color": "currentColor"}
+    of_values = {"filter": "datum.variants === null"}
+    layers: list[Spec] = [
+        {"mark": spots, "encoding": {"x": x, "y": y, "tooltip": tooltip}},
+        {"transform": [of_values], "mark": line, "encoding": {"x": x, "y": y, "tooltip": tooltip}},
+    ]
+    spec = _chart(130, layer=layers)
+    _title(spec, "x", printable(effect.key))
+    _title(spec, "y", printable(metric))
+    spec["description"] = printable(f"{metric} by {effect.key}: mean over the other settings, and each variant's mean")
     return spec, columns
 
 
-def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
+def heat(shown: Map, metric: str, *, lower: bool) -> tuple[Spec, Columns]:
+    """Build the map of a metric over two settings; the better a value, the brighter.
+
+    Args:
+        shown: the map.
+        metric: the metric's name.
+        lower: whether lower values are better.
+    """
+    frame = shown.cells
+    names = [_axis_values(effect.values) for effect in (shown.x, shown.y)]
+    means = frame["mean"].to_list()
+    scale = scale_of(means)
+    heights = [math.log(m) for m in means] if scale == "log" else means
+    low, high = min(heights), max(heights)
+    shares = [(h - low) / (high - low) if high > low else 0.5 for h in heights]
+    bright = [1 - share if lower else share for share in shares]
+    columns: Columns = {
+        "x": [names[0][i] for i in frame["x"]], "y": [names[1][i] for i in frame["y"]], "mean": _numbers(means),
+        "bright": _numbers(bright), "text": [f"{mean:.3g}" for mean in means], "variants": frame["variants"].to_list(),
+    }  # fmt: skip
+    angle = 0 if max(map(len, names[0])) * len(names[0]) <= 2 * _AXIS_LETTERS else -35
+    axis = {"grid": False, "domain": False, "ticks": False}
+    x = {"field": "x", "type": "ordinal", "sort": names[0], "axis": {**axis, "labelAngle": angle}}
+    y = {"field": "y", "type": "ordinal", "sort": names[1], "axis": dict(axis)}
+    colour = {**_field("bright"), "scale": {"scheme": "viridis", "domain": [0, 1]}, "legend": None}
+    ink = {"condition": {"test": "datum.bright > 0.55", "value": "#000"}, "value": "#fff"}
+    tooltip = [*({**_category(name), "title": name} for name in "xy"), *_tooltip("mean"), _field("variants")]
+    layers: list[Spec] = [
+        {"mark": {"type": "rect"}, "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip}},
+        {"mark": {"type": "text"}, "encoding": {"x": x, "y": y, "text": _category("text"), "fill": ink}},
+    ]  # fmt: skip
+    spec = _chart(30 + 30 * len(names[1]), layer=layers)
+    _title(spec, "x", printable(shown.x.key))
+    _title(spec, "y", printable(shown.y.key))
+    spec["description"] = printable(f"mean of {metric} by {shown.x.key} and {shown.y.key}; the better, the brighter")
+    return spec, columns
+
+
+def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame, best: Sequence[int] = ()) -> tuple[Spec, Columns]:
     """Build the chart of a recorded array, by variant: medians over seeds as lines, ranges as bands.
 
     Args:
         name: the array's name.
         rows: columns as `curves.SCHEMA`.
         variants: columns variant and label.
+        best: the variants in order, best first. The first `_MAIN` have thick lines, and only they have bands.
     """
-    frame = rows.join(variants.select("variant", "label"), on="variant", maintain_order="left")
-    values = [*frame["low"], *frame["high"]]
-    spec = _curve(_scale(values))
+    order = {variant: i for i, variant in enumerate(best)}
+    places = [order.get(variant, len(order)) for variant in rows["variant"]]
+    frame = rows.with_columns(place=pl.Series(places, dtype=pl.Int64)).sort(
+        "place", "variant", "step", descending=[True, True, False]
+    )  # what comes last is drawn above
+    frame = frame.join(variants.select("variant", "label"), on="variant", maintain_order="left")
+    if best:
+        main = pl.col("place") < _MAIN
+        frame = frame.with_columns(pl.when(main).then(pl.col(end)).alias(end) for end in ("low", "high"))
+    values = [*frame["low"], *frame["median"], *frame["high"]]
+    spec = _curve(scale_of(values))
     _title(spec, "y", printable(name))
-    spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
+    names = frame["label"].unique(maintain_order=True).reverse()
+    spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in names]
     spec["description"] = printable(
         f"{name} over steps, by variant: median over seeds, band from the lowest to the highest"
     )
@@ -99,12 +137,16 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
         "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),
         "low": _numbers(frame["low"]), "high": _numbers(frame["high"]), "seeds": frame["n"].to_list(),
         "label": [_in_lines(label) for label in frame["label"]],
+        "main": [place < _MAIN if best else None for place in frame["place"]],
     }  # fmt: skip
     return spec, columns
 
 
 def question(verdict: Verdict) -> tuple[Spec, Columns]:
-    """Build the chart of a question: the estimate of a - b and its band after each seed, and the verdict's seed."""
+    """Build the chart of a question: the estimate of a - b and its band after each seed.
+
+    A dashed line marks the number of seeds at which the question was decided.
+    """
     points = verdict.path[:: -(1 + len(verdict.path) // _MAX_POINTS)][::-1]  # the last one is among them
     scale: Scale = "linear"
     line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}
@@ -158,14 +200,6 @@ def config() -> Spec:
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
         "axis": {**grid, **words, "titleLimit": 260},
-        "text": {
-            "fill": ink,
-            "fontSize": 12,
-            "align": "left",
-            "baseline": "top",
-            "lineHeight": _LINE,
-            "lineBreak": "\n",
-        },
         "legend": {
             **words,
             "orient": "bottom",
@@ -179,56 +213,6 @@ def config() -> Spec:
     }
 
 
-def _against_k(scale: Scale) -> Spec:
-    """Specify a metric's means and intervals against k, one colour per series.
-
-    Titles and sort orders are added later.
-    """
-    shared: Spec = {
-        "xOffset": _category("series"),
-        "opacity": _faded(0.15),
-        "tooltip": _tooltip("label", "mean", "low", "high", "seeds"),
-    }
-    interval = {**shared, "y": _number_axis("low", scale), "y2": {"field": "high"}}
-    point = {**shared, "y": _number_axis("mean", scale), "shape": {**_category("series"), "legend": None}}
-    return _chart(
-        280,
-        params=[_hover("series")],
-        encoding={
-            "x": {"field": "k", "type": "ordinal", "title": "k", "axis": {"labelAngle": 0}},
-            "color": {**_category("series"), "legend": _LEGEND},
-        },
-        layer=[
-            {"name": _FIRST_LAYER, "mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": interval},
-            {"mark": {"type": "point", "filled": True, "size": 55}, "encoding": point},
-        ],
-    )
-
-
-def _row_a_setting(scale: Scale) -> Spec:
-    """Specify a metric's means and intervals, one row per variant.
-
-    Titles and sizes are added later.
-    """
-    band: Spec = {"type": "band", "padding": 0}
-
-    def encoding() -> Spec:
-        row = {**_category("label"), "sort": None, "axis": None, "scale": band}
-        return {"y": row, "tooltip": _tooltip("label", "mean", "low", "high", "seeds")}
-
-    interval = {**encoding(), "x": _number_axis("low", scale), "x2": {"field": "high"}}
-    point = {**encoding(), "x": _number_axis("mean", scale)}
-    text = {**encoding(), "x": {"value": 0}, "text": _category("lines")}
-    return _chart(
-        _LINE + _MARK + _GAP,
-        layer=[
-            {"mark": {"type": "rule", "strokeWidth": 1.5, "color": COLOURS[0]}, "encoding": interval},
-            {"mark": {"type": "point", "filled": True, "size": 55, "color": COLOURS[0]}, "encoding": point},
-            {"mark": {"type": "text"}, "encoding": text},
-        ],
-    )
-
-
 def _curve(scale: Scale) -> Spec:
     """Specify an array's medians (lines) and ranges (bands), one colour per variant.
 
@@ -238,6 +222,7 @@ def _curve(scale: Scale) -> Spec:
     line = {
         "y": _number_axis("median", scale),
         "opacity": _faded(0.1),
+        "strokeWidth": {"condition": {"test": "datum.main === false", "value": 1}, "value": 2.2},
         "tooltip": _tooltip("label", "step", "median", "low", "high", "seeds"),
     }
     return _chart(
@@ -246,7 +231,7 @@ def _curve(scale: Scale) -> Spec:
         encoding={"x": dict(_STEP), "color": {**_category("label"), "legend": _LEGEND}},
         layer=[
             {"name": _FIRST_LAYER, "mark": {"type": "area"}, "encoding": band},
-            {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": line},
+            {"mark": {"type": "line"}, "encoding": line},
         ],
     )
 
@@ -286,7 +271,7 @@ def _faded(faded: float, shown: float = 1) -> Spec:
 
 def _number_axis(field: str, scale: Scale) -> Spec:
     """Specify a channel whose axis has few grid lines. By default, a logarithmic axis has nine per decade."""
-    kind: Spec = {"type": "log"} if scale == "log" else {"type": "linear", "zero": False}
+    kind: Spec = {"type": "log", "nice": False} if scale == "log" else {"type": "linear", "zero": False}
     return {**_field(field), "scale": kind, "axis": {"tickCount": 6, "format": "~g"}}
 
 
@@ -312,12 +297,20 @@ _INHERITED = frozenset(
 """Names that every JavaScript object has. Vega draws no chart if one of them is a title."""
 
 
+def _axis_values(values: Sequence[str]) -> list[str]:
+    """Shorten a setting's values for an axis; they stay distinct."""
+    texts = [printable(value) for value in values]
+    short = [t if len(t) <= _VALUE_LETTERS else f"{t[: _VALUE_LETTERS - 7]}…{t[-6:]}" for t in texts]
+    distinct = short if len(set(short)) == len(short) else [f"{i + 1}: {text}" for i, text in enumerate(short)]
+    return [f"{text} " if text in _INHERITED else text for text in distinct]
+
+
 def _in_lines(label: str) -> str:
     """Split a label into lines of at most `_LETTERS` characters, without control characters."""
     return textwrap.fill(printable(label), _LETTERS, break_on_hyphens=False)
 
 
-def _scale(values: Sequence[float | None]) -> Scale:
+def scale_of(values: Sequence[float | None]) -> Scale:
     """Choose an axis for these values: logarithmic if all are positive and their range exceeds `_WIDE_RANGE`."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     return "log" if known and min(known) > 0 and max(known) / min(known) > _WIDE_RANGE else "linear"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -44,20 +44,26 @@ class _Array(NamedTuple):
     """Number of variants that are not read, beyond `MAX_VARIANTS`."""
 
 
-def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, ExperimentCurves]:
+def curves_of(
+    store: Store, done: pl.DataFrame, experiments: Sequence[str], best: Mapping[str, Sequence[int]]
+) -> dict[str, ExperimentCurves]:
     """Read the curves of each experiment from its arrays that have one number per step.
 
     Args:
         store: the store.
         done: done cells, with variant, workload_version and finished_at.
         experiments: names of the experiments to draw.
+        best: experiment -> its variants that are drawn first.
     """
     drawn = dict.fromkeys(experiments, ExperimentCurves())
     done = done.filter(pl.col("experiment").is_in(list(experiments)))
     left: dict[str, list[tuple[str, int]]] = {}
     for experiment, name, length in _candidates(store, done).iter_rows():
         left.setdefault(experiment, []).append((name, length))
-    variants = {experiment: _variants(done.filter(pl.col("experiment") == experiment)) for experiment in left}
+    variants = {
+        experiment: _variants(done.filter(pl.col("experiment") == experiment), best.get(experiment, ()))
+        for experiment in left
+    }
     while any(left.values()):  # repeats only if an array had no finite number
         batchable = []
         for experiment, names in left.items():
@@ -73,7 +79,7 @@ def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> d
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """List the arrays that can be drawn: `loss` first, then by number of cells.
+    """List the arrays that can be drawn. In an experiment, `loss` comes first, then the arrays that most cells have.
 
     Columns: experiment, name, length (entries in one cell).
     """
@@ -106,26 +112,28 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
-    """Split cells by variant. Variants of each workload's newest version come first."""
+def _variants(done: pl.DataFrame, best: Sequence[int]) -> list[pl.DataFrame]:
+    """Split cells by variant. The best variants come first, then those of each workload's newest version."""
     versions = ["workload", "workload_version"]
     age = (
         done.group_by(versions)
         .agg(pl.col("finished_at").max())
         .select(*versions, age=pl.col("finished_at").rank("ordinal", descending=True).over("workload"))
     )
+    order = pl.DataFrame({"variant": best}, {"variant": pl.UInt32}).with_row_index("place")
     return (
         done.join(age, on=versions, maintain_order="left")
-        .sort("age", maintain_order=True)
+        .join(order, on="variant", how="left", maintain_order="left")
+        .sort("place", "age", maintain_order=True, nulls_last=True)
         .select("cell_id", "attempt", "variant", "seed")
         .partition_by("variant", maintain_order=True)
     )
 
 
 def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
-    """Choose the cells in which an array is read: the lowest seeds of the first variants.
+    """Choose the cells in which an array is read: of each of the first variants, those with the lowest seeds.
 
-    Together they have at most `MAX_VALUES` entries, but there is at least one cell per variant.
+    The cells have at most `MAX_VALUES` entries together, but each of these variants has at least one cell.
     """
     some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gzip
 import json
 import re
 from importlib.resources import files
@@ -13,35 +14,33 @@ import polars as pl
 
 from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.report import charts, text_tables
-from raysweep.analysis.report.formatting import (
-    number,
-    query_of_array,
-    query_of_code,
-    query_of_metric,
-    query_of_text,
-    resume,
-    time,
-    whole,
-)
+from raysweep.analysis.report.board import board
+from raysweep.analysis.report.data import Rows
+from raysweep.analysis.report.formatting import number, resume, time, whole
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
+from raysweep.analysis.report.queries import Queries
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import at_store, join_first, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jinja2 import Environment
 
     from raysweep.analysis.questions.declared import Verdict
     from raysweep.analysis.report.build import Experiment, Report
     from raysweep.analysis.report.paper import Paper
+    from raysweep.analysis.report.results import Result
 
+NO_ROWS = Rows("")
 MAX_NAMES = 12
 """Maximum number of names in a list."""
-MAX_BYTES = 5 * 2**20 - 2**16
-"""Maximum size of the page; a larger page is shortened, see `LEVELS`."""
+MAX_BYTES = 9 * 2**19
+"""Maximum size of the page without its rows (`data.MAX_BYTES`); a larger page is shortened, see `LEVELS`."""
 
 
 class Level(NamedTuple):
-    """Limits on the content per experiment, and the sentence of the page that states them."""
+    """Limits on the content per experiment, and `text`, the words in which the page states these limits."""
 
     metrics: int
     curves: int
@@ -57,14 +56,21 @@ LEVELS = (
 )
 
 
-def to_html(report: Report) -> str:
-    """Render a report as HTML. If the page would exceed `MAX_BYTES`, experiments are rendered with less content."""
-    fixed = _fixed(report)
+def to_html(report: Report, rows: Rows = NO_ROWS, *, served: bool = False, version: str = "") -> str:
+    """Render a report as HTML. If the page would exceed `MAX_BYTES`, experiments are rendered with less content.
+
+    Args:
+        report: the report.
+        rows: the rows that the page carries for its readers' queries.
+        served: whether `raysweep serve` sends the page; it then asks the server, and carries neither rows nor SQLite.
+        version: the version of the store that the page shows, if served.
+    """
+    fixed = {**_fixed(report), "rows": rows, "served": served, "version": version}
     template = _environment().get_template("page.html")
     page = ""
     for level in LEVELS:
         page = template.render(**fixed, **_experiments(report, level))
-        if len(page.encode()) <= MAX_BYTES:
+        if len(page.encode()) - len(rows.text) <= MAX_BYTES:
             break
     return page
 
@@ -87,7 +93,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, finalize=plain, trim_blocks=True
     )
-    environment.filters.update(number=number, whole=whole, time=time, slug=_slug)
+    environment.filters.update(number=number, whole=whole, time=time, slug=_slug, printable=printable)
     return environment
 
 
@@ -95,17 +101,17 @@ def _fixed(report: Report) -> dict[str, Any]:
     """Return the template's variables that do not depend on the level: all except those on the experiments."""
     from markupsafe import Markup
 
-    of_package: dict[str, int] = {}
-    for name, _, _ in report.packages:
-        of_package[name] = of_package.get(name, 0) + 1
+    packages: dict[str, list[tuple[str, int]]] = {}
+    for name, version, count in report.packages:
+        packages.setdefault(name, []).append((version, count))
     claims = None if report.paper is None else _claims(report.paper.claims)
     paper = None if report.paper is None else _paper(report.paper)
     sections = [
-        ("completeness", "Complete?"), ("ran", "What ran"),
-        *([("questions", "Questions")] if report.questions else []), *([("claims", "Claims")] if claims else []),
-        *([("tables", "Tables"), ("figures", "Figures")] if paper else []), ("experiments", "Experiments"),
-        ("cells", "Cells"),
+        ("results", "Results"), *([("questions", "Questions")] if report.questions else []),
+        *([("claims", "Claims")] if claims else []), *([("tables", "Tables"), ("figures", "Figures")] if paper else []),
+        ("completeness", "Complete?"), ("ran", "What ran"), ("cells", "Cells"), ("ask", "Ask"),
     ]  # fmt: skip
+    queries = Queries(report.store, report.where)
     return {
         "r": report,
         "at": at_store(report.store),
@@ -116,8 +122,14 @@ def _fixed(report: Report) -> dict[str, Any]:
         "failures": report.failures.to_dicts(),
         "machines": text_tables.machines(report),
         "code": text_tables.code(report),
-        "packages": text_tables.packages(report),
-        "mixed": ", ".join(name for name, versions in of_package.items() if versions > 1),
+        "packages": packages,
+        "queries": {
+            "completeness": queries.completeness(),
+            "missing": queries.missing(report.keys),
+            "machines": queries.machines(),
+            "versions": queries.versions(),
+        },
+        "mixed": ", ".join(name for name, versions in packages.items() if len(versions) > 1),
         "claims": claims,
         "paper": paper,
         "omitted": ", ".join(report.omitted),
@@ -125,6 +137,10 @@ def _fixed(report: Report) -> dict[str, Any]:
         "details": Markup(as_json(report.details.document)),  # noqa: S704 - as_json escapes
         "css": Markup(_asset("page.css")),  # noqa: S704 - ours
         "js": Markup(_asset("page.js")),  # noqa: S704 - ours
+        "live_js": Markup(_asset("live.js")),  # noqa: S704 - ours
+        "ask_js": Markup(_asset("ask.js")),  # noqa: S704 - ours
+        "sqlite": Markup(_script(_asset("sqlite/sql-wasm.js"))),  # noqa: S704 - its own
+        "wasm": _wasm(),
         "vega": Markup(_vega()),  # noqa: S704 - Vega's own
     }
 
@@ -151,6 +167,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         drawn.append({"spec": spec, "columns": columns})
         return len(drawn) - 1
 
+    queries, keys = Queries(report.store, report.where), experiment.keys
     metrics = []
     for metric in experiment.metrics.tables[: level.metrics]:
         rows = metric.rows.head(level.rows)
@@ -161,10 +178,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
                 "head": table.head,
                 "rows": table.rows,
                 "others": metric.others + metric.rows.height - rows.height,
-                "chart": chart(charts.metric(metric.name, rows, experiment.variants)),
-                "command": query_of_metric(
-                    experiment.column_of[metric.name], experiment.name, report.store, report.where
-                ),
+                "query": queries.metric(experiment.column_of[metric.name], experiment.name, keys),
             }
         )
     texts = []
@@ -176,18 +190,18 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
                 "head": table.head,
                 "rows": table.rows,
                 "others": text.others + text.rows.height - len(table.rows),
-                "command": query_of_text(
-                    experiment.text_column_of[text.name], experiment.name, report.store, report.where
-                ),
+                "query": queries.text(experiment.text_column_of[text.name], experiment.name, keys),
             }
         )
+    result = experiment.result
+    best = result.rows["variant"].to_list() if result is not None else []
     curves = [
         {
             "name": curve.name,
             "width": curve.width,
             "others": curve.others,
-            "chart": chart(charts.curve(curve.name, curve.rows, experiment.variants)),
-            "command": query_of_array(curve.name, experiment.name, report.store, report.where),
+            "chart": chart(charts.curve(curve.name, curve.rows, experiment.variants, best)),
+            "command": queries.array(curve.name, experiment.name),
         }
         for curve in experiment.curves[: level.curves]
     ]
@@ -204,12 +218,32 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "cells": experiment.cells,
         "done": experiment.done,
         "mixed": join_first(mixed["label"], MAX_NAMES, "; "),
-        "of_code": query_of_code(experiment.name, report.store, report.where),
+        "of_code": queries.code(experiment.name, keys).command,
+        "result": None if result is None else _result(report, experiment, result, chart),
         "metrics": metrics,
         "texts": texts,
         "curves": curves,
         "same": join_first(same, MAX_NAMES),
         "omitted": join_first(omitted, MAX_NAMES),
+    }
+
+
+def _result(
+    report: Report, experiment: Experiment, result: Result, chart: Callable[[tuple[charts.Spec, charts.Columns]], int]
+) -> dict[str, Any]:
+    """Return the template's variables for the first screen of an experiment."""
+    name, better = result.direction.metric, result.direction.better
+    drawn = [mean for effect in result.effects for mean in (*effect.means, *effect.variants["mean"])]
+    scale = charts.scale_of(drawn)
+    query = Queries(report.store, report.where).best(
+        experiment.column_of[name], experiment.name, experiment.keys, better, result.newest
+    )
+    heat = None if result.map is None else chart(charts.heat(result.map, name, lower=better == "lower"))
+    return {
+        **board(result, experiment.variants)._asdict(),
+        "query": query,
+        "map": heat,
+        "effects": [chart(charts.effect(effect, name, scale)) for effect in result.effects],
     }
 
 
@@ -288,6 +322,13 @@ def _vega() -> str:
         raise InputError(
             "report: the charts' JavaScript (vega.js) is missing from this checkout; build it: pip install --editable ."
         ) from None
+
+
+@functools.cache
+def _wasm() -> str:
+    """Read SQLite's WebAssembly, compressed by gzip, as base64 (about 0.45 MB)."""
+    content = files("raysweep.analysis.report").joinpath("sqlite/sql-wasm.wasm").read_bytes()
+    return base64.b64encode(gzip.compress(content, 9)).decode()
 
 
 def _script(text: str) -> str:

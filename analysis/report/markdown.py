@@ -8,15 +8,9 @@ import polars as pl
 
 from raysweep.analysis.rendering import markdown_table
 from raysweep.analysis.report import text_tables
-from raysweep.analysis.report.formatting import (
-    number,
-    query_of_code,
-    query_of_metric,
-    query_of_text,
-    resume,
-    time,
-    whole,
-)
+from raysweep.analysis.report.board import board
+from raysweep.analysis.report.formatting import number, resume, time, whole
+from raysweep.analysis.report.queries import Queries
 from raysweep.orchestrator.text import at_store, printable
 
 if TYPE_CHECKING:
@@ -30,15 +24,15 @@ MAX_METRICS = 3
 def to_markdown(report: Report) -> str:
     """Render a report as headings, tables and commands."""
     at = at_store(report.store)
-    parts = [f"# {_line(report.title)}", _origin(report), *_skipped(report), *_completeness(report, at), *_ran(report)]
-    parts += _questions(report)
-    if report.paper is not None:
-        parts += _paper(report.paper, at)
-    parts.append("## Experiments")
+    parts = [f"# {_line(report.title)}", _origin(report), *_skipped(report), "## Results"]
     for experiment in report.experiments:
         parts += _experiment(experiment, report)
     if report.omitted:
         parts.append(f"Not shown: {_line(', '.join(report.omitted))}.")
+    parts += _questions(report)
+    if report.paper is not None:
+        parts += _paper(report.paper, at)
+    parts += [*_completeness(report, at), *_ran(report)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,27 +113,31 @@ def _paper(paper: Paper, at: str) -> list[str]:
 
 
 def _experiment(experiment: Experiment, report: Report) -> list[str]:
+    queries = Queries(report.store, report.where)
     titles = "".join(f": {_line(title)}" for title in experiment.titles)
     parts = [f"### {_line(experiment.name)}{titles}"]
+    if experiment.result is not None:
+        shown = board(experiment.result, experiment.variants)
+        parts.append(f"**{_line(shown.headline)}** {_line(shown.verdict)}")
     if experiment.done < experiment.cells:
         parts.append(f"{whole(experiment.done)} of {whole(experiment.cells)} cells are done.")
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)["label"].to_list()
     if mixed:
         parts.append(
             "Cells of these variants ran different code of one workload version, and the means are over all of them: "
-            f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
+            f"{_line('; '.join(mixed))}. {_code(queries.code(experiment.name, experiment.keys).command)}"
         )
     for metric in experiment.metrics.tables[:MAX_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
             pipe_table(text_tables.metric(metric, experiment.variants, metric.rows.height)),
-            _code(query_of_metric(experiment.column_of[metric.name], experiment.name, report.store, report.where)),
+            _code(queries.metric(experiment.column_of[metric.name], experiment.name, experiment.keys).command),
         ]
     for text in experiment.texts.tables[:MAX_METRICS]:
         parts += [
             f"**{_line(text.name)}**",
             pipe_table(text_tables.text_metric(text, experiment.variants, text.rows.height)),
-            _code(query_of_text(experiment.text_column_of[text.name], experiment.name, report.store, report.where)),
+            _code(queries.text(experiment.text_column_of[text.name], experiment.name, experiment.keys).command),
         ]
     return parts
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.report.direction import is_outcome
 from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
 from raysweep.analysis.statistics.shares import share_interval
@@ -32,7 +33,10 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` variants are left out."""
+    """A metric of an experiment: one row per variant, columns as `SCHEMA`.
+
+    `others` is the number of variants that are left out.
+    """
 
     name: str
     rows: pl.DataFrame
@@ -51,9 +55,10 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by
-    name. If there are too many variants, those with the lowest and highest means are chosen, since either end may
-    be the best.
+    If no metrics are requested, all metrics are ordered in three groups, and the first ones are chosen. The first
+    group has the metrics of at least half of the variants, the outcomes first (see `direction.is_outcome`), the second
+    those of fewer variants, the third times (`seconds...`). Within a group they are sorted by name. If there are too
+    many variants, those with the lowest and the highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -76,22 +81,25 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
         if low == high and variants > 1 and name not in requested
     }
     common = dict(ranges.select("name", pl.col("variants") * 2 >= len(total)).iter_rows())
-    names = sorted(set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], n))
+    names = sorted(
+        set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], not is_outcome(n), n)
+    )
     chosen = [name for name in requested if name in set(names)] if requested else names[:max_metrics]
     tables = []
     for name in chosen:
         order = means.filter(pl.col("name") == name).sort("value", "variant")["variant"].to_list()
         ends = _ends(order, max_variants)
         part = long.filter((pl.col("name") == name) & pl.col("variant").is_in(ends))
-        tables.append(Metric(name, _rows(part, total), len(order) - len(ends)))
+        rows = _rows(part, total).sort("mean", "variant", maintain_order=True)
+        tables.append(Metric(name, rows, len(order) - len(ends)))
     return Metrics(tuple(tables), same, tuple(n for n in names if n not in chosen))
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """Compute a 95 % interval of the mean; (None, None) for one value.
+    """Compute a 95 % interval of the mean; (None, None) if there is none, as for one value.
 
-    Up to `BOOTSTRAP_UP_TO` values it is the hull of the t, percentile bootstrap and BCa intervals; for more, the t
-    interval.
+    Up to `BOOTSTRAP_UP_TO` values, it is the hull of the t, the percentile bootstrap and the BCa interval. For more
+    values, it is the t interval alone.
     """
     n = values.size
     if n < 2:
@@ -101,6 +109,12 @@ def interval(values: Array) -> tuple[float | None, float | None]:
         return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
     half = t_quantile(1 - LEVEL / 2, min(n - 1, _NORMAL)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+def rows_of(values: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Compute one row per variant, columns as `SCHEMA`, from a metric's values (variant, value) and all cells."""
+    done = cells.filter(pl.col("status") == "done")
+    return _rows(values, dict(done.group_by("variant").agg(pl.len().cast(pl.Int64)).iter_rows()))
 
 
 def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:

@@ -100,18 +100,25 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option(help="A metric to show; may be repeated. Default: chosen by the report.")
     ] = None,
+    minimize: Annotated[
+        bool | None,
+        typer.Option("--minimize/--maximize", help="Whether lower or higher values of the metric are better. Default: "
+                     "as a declared question or the metric's name says."),
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     skip_damaged: SkipDamaged = False,
 ) -> None:  # fmt: skip
-    """Write a report of a store as one HTML file.
+    """Write a report of a store as one HTML file, which needs no network.
 
-    It shows what ran, what is missing, results, failures and single cells.
+    It shows the best settings, what cannot be told apart from them, and what matters; then what is missing, failures,
+    what ran and single cells. It carries its rows and SQLite: each table's query can be edited and run in the page.
 
     raysweep report -o report.html
 
     raysweep report --metric loss --where "k <= 8" --markdown report.md
     """
     from raysweep.analysis.report.build import build
+    from raysweep.analysis.report.data import rows_of
     from raysweep.analysis.report.html import to_html
     from raysweep.analysis.report.markdown import to_markdown
     from raysweep.workloads.registry import unknown_name
@@ -125,13 +132,14 @@ def report(
         if path.is_dir():
             fail(f"{path} is a folder; name a file in it")
     opened = _open(store, skip_damaged)
-    page = build(opened, named=store, title=title, where=where, metric_names=metric or ())
+    better = None if minimize is None else "lower" if minimize else "higher"
+    page = build(opened, named=store, title=title, where=where, metric_names=metric or (), better=better)
     names = {name for experiment in page.experiments for name in (*experiment.column_of, *experiment.text_column_of)}
     unknown = [name for name in metric or () if name not in names]
     if unknown:
         fail("; ".join(unknown_name("metric", name, sorted(names)) for name in unknown))
     warn(page.skipped)
-    texts = [to_html(page), *([to_markdown(page)] if markdown else [])]
+    texts = [to_html(page, rows_of(opened, page.selected, page.keys)), *([to_markdown(page)] if markdown else [])]
     for path, text in zip(files, texts, strict=True):
         try:
             path.write_text(text, encoding="utf-8")
@@ -148,7 +156,7 @@ def _open(path: str, skip_damaged: bool) -> Store:
 
 
 def _print(text: str, kind: str, store: Store) -> None:
-    """Print the rendered `text`, after warnings about what it lacks if damaged files were skipped."""
+    """Print the rendered `text`. If damaged files were skipped, first warn of what the text lacks."""
     warn_of_missing(store)
     if kind == "json" and store.skip_damaged:
         print_answer(text, store)

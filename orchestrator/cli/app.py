@@ -24,6 +24,7 @@ from raysweep.orchestrator.cli import (
     logs,
     query,
     scaffold,
+    serve,
     status,
     store,
 )
@@ -40,7 +41,7 @@ class _Commands(typer.core.TyperGroup):
     """The group of all commands. A SystemExit in a command comes from a user's code, and becomes an InputError."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, and report an interrupt on standard error."""
         try:
             return super().invoke(ctx)
         except SystemExit as error:
@@ -67,7 +68,7 @@ COMMANDS = {
         accept.accept,
         cells.debug,
     ),
-    "Watch": (status.status, logs.logs, cells.show, cells.failures),
+    "Watch": (status.status, serve.serve, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),
 }

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.query.hints import about_a_column, advice, missing_column
@@ -32,11 +32,11 @@ from raysweep.workloads.registry import shortened
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 _MAX_REASON = 2000
 _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
-"""Pattern of DuckDB's suggestion of one of its own tables, which is removed from messages."""
+"""Pattern of a suggestion by DuckDB to use one of its system tables. It is removed from messages."""
 
 
 _MAX_TRIES = 100
-"""Maximum number of tries of a query whose segments a launch merges away while the query reads them."""
+"""Maximum number of tries of a query. A try fails if a launch merges the segments that the query reads."""
 
 
 def query(store: Store, sql: str) -> pl.DataFrame:
@@ -44,7 +44,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
 
     Raises:
         InputError: the SQL is invalid. The message is DuckDB's, with advice.
-        StoreDamaged: a file that the query reads is damaged.
+        StoreDamaged: a file that the query reads is damaged, or all tries failed (`_MAX_TRIES`).
     """
     for _ in range(_MAX_TRIES):
         with contextlib.suppress(_Gone), _result(store, sql) as (result, _):
@@ -52,12 +52,30 @@ def query(store: Store, sql: str) -> pl.DataFrame:
     raise StoreDamaged(f"{store.storage}: its files change faster than they can be read")
 
 
-def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
-    """Execute one SQL query, and yield its rows: as several frames if they contain lists, such as those of `arrays`.
+def first_rows(store: Store, sql: str, most: int, seconds: float) -> pl.DataFrame:
+    """Execute one SQL query within a time limit, and return its first rows.
+
+    Args:
+        store: the store.
+        sql: the query.
+        most: maximum number of rows.
+        seconds: time limit of the query itself, without the reading of its tables.
 
     Raises:
-        InputError: the SQL is invalid, or a launch has merged a file away after the first rows; run the query
-            again.
+        InputError: the SQL is invalid, or takes too long.
+        StoreDamaged: a file that the query reads is damaged.
+    """
+    for _ in range(_MAX_TRIES):
+        with contextlib.suppress(_Gone), _result(store, sql, seconds) as (result, _):
+            return _fetched(result.limit(most))
+    raise StoreDamaged(f"{store.storage}: its files change faster than they can be read")
+
+
+def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
+    """Execute one SQL query, and yield its rows. Rows with lists, such as those of `arrays`, come as several frames.
+
+    Raises:
+        InputError: the SQL is invalid, or a launch has merged files that the query was reading; run the query again.
         StoreDamaged: a file that the query reads is damaged.
     """
     try:
@@ -81,10 +99,12 @@ class _Gone(Exception):
 
 
 @contextlib.contextmanager
-def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, int | None]]:
+def _result(
+    store: Store, sql: str, seconds: float | None = None
+) -> Iterator[tuple[duckdb.DuckDBPyRelation, int | None]]:
     """Provide a query's result, whose rows are not computed yet, and how many rows of `arrays` to read at once.
 
-    The number is None if the query does not use `arrays`.
+    The number is None if the query does not use `arrays`. After `seconds`, if given, the query is interrupted.
     """
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
@@ -94,6 +114,7 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
     schema = _SCHEMA.search(low)
     arrays: ArrayStream | None = None
     connection = _sandbox()
+    limit = threading.Timer(seconds or 0, connection.interrupt)
     dotted: set[str] = set()  # columns of nested settings
     try:
         for name, frame in SQL_TABLES.items():
@@ -108,6 +129,9 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
         _lock(connection)
         sql = quoted_names(sql, dotted)
         _refuse_commands(connection, sql)
+        if seconds is not None:
+            limit.daemon = True
+            limit.start()
         result = connection.sql(sql)
         if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
@@ -117,6 +141,8 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
             raise (_Gone() if isinstance(arrays.problem, FileNotFoundError) else arrays.problem) from None
         if not isinstance(error, duckdb.Error):
             raise
+        if isinstance(error, duckdb.InterruptException):
+            raise InputError(f"SQL: stopped after {seconds:g} s") from None
         columns = cells_frame(store).columns
         error = about_a_column(sql, error, columns)
         reason = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
@@ -125,6 +151,7 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
             message += f"\ncolumns of cells: {', '.join(columns)}"
         raise InputError(message) from None
     finally:
+        limit.cancel()
         connection.close()
 
 
@@ -193,6 +220,8 @@ def _beyond(column: pa.ChunkedArray) -> bool:
         limit, whole = 365 * _YEARS * per_day[column.type.unit], pa.int64()
     else:
         return False
+    import pyarrow.compute as pc  # takes 0.05 s
+
     ends = pc.min_max(column.cast(whole)).as_py()
     return ends["max"] is not None and (ends["max"] > limit or ends["min"] < -limit)
 

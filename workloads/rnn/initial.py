@@ -1,6 +1,7 @@
 """Initial weights. They are drawn in float64 and then rounded, so both dtypes start from the same numbers.
 
-`n` is the number of hidden units for every matrix, whatever its fan-in (as in torch's RNNs).
+An initialiser's argument `n` is the number of hidden units for every matrix, whatever its fan-in (as in torch's
+RNNs).
 """
 
 from __future__ import annotations

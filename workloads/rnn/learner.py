@@ -1,7 +1,7 @@
 """Settings of an online learner, and how to run it. Shared by all workloads that use the learning rules.
 
 The defaults are the protocol `paper`: the values that the paper states. The paper states no learning rate,
-initialisation or evaluation window. For these, the defaults are the values that came nearest to its numbers.
+initialisation or evaluation window. For these, the defaults are the values whose results came nearest to the paper's.
 """
 
 from __future__ import annotations
@@ -113,9 +113,12 @@ KINDS = (
 RULE_SETTINGS = owners(RULES)
 SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
-"""Rules that carry J. Spectrum probes, which measure J, are possible only for these."""
+"""Rules that carry the influence matrix J_t from step to step. Only they allow `spectrum_every`, which measures J_t."""
 DEFAULT_TOL = 1e-8
-"""Default of `tol`. A larger one changes full RTRL: with 1e-5, a mean over five seeds was .0045 instead of .0008."""
+"""Default of `tol`.
+
+A larger value changes full RTRL: with 1e-5, a mean error over five seeds was .0045 instead of .0008.
+"""
 
 
 def settle_learner(
@@ -188,9 +191,10 @@ def missing_compiler(config: LearnerConfig) -> str | None:
 
 
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
-    """Choose the loop unless the config does: the compiled one if it is possible and faster. Also settles `tol`.
+    """Complete the settings `implementation` and `tol`, and report problems.
 
-    Only a loop that reads the gradient back over kept steps (`Propagation.replays`) uses `tol`.
+    The default is the compiled loop if it is possible and faster. Only a loop that reads the gradient back over kept
+    steps (`Propagation.replays`) uses `tol`.
     """
     reason = not_fused(form, config.architecture, config.loss, config.optimizer)
     implementation = config.implementation or ("readable" if reason or not _compiling_pays(form, config) else "fused")
@@ -205,7 +209,10 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
 
 
 def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
-    """Tell whether the compiled loop is faster. It is not if k is so large that J is carried faster by BLAS."""
+    """Tell whether the compiled loop is faster.
+
+    It is not if every step needs J and k is so large that BLAS carries J faster.
+    """
     if form is None or not form.carried:
         return True
     kind = ARCHITECTURES[config.architecture]
@@ -255,13 +262,13 @@ def learn_along(
     progress: Callable[[float], None] = lambda fraction: None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Run a cell's learner along a stream. Two streams with the same first steps give the same results in these steps.
+    """Run a cell's learner along a stream. Streams with the same first steps give the same results in these steps.
 
     Args:
         cell: the cell, whose config is a complete `LearnerConfig`.
         stream: the data.
         progress: called with the completed fraction.
-        keep_at: the step before which the parameters are copied to `kept`.
+        keep_at: the step before which the parameters are copied to `Trajectory.kept`.
     """
     config: LearnerConfig = cell.config
     rngs = generators(cell.seed)
@@ -285,9 +292,9 @@ def learn_along(
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
     """Estimate the microseconds per step on one core, within a factor of a few, to order the cells of a launch.
 
-    See `raysweep.workloads.rnn.fused.form.Size`. The number of steps that a gradient is read back over depends on the
-    data. With n = 64, a tanh RNN went back 10 to 12 steps at k = 4 and 80 to 290 at k = n. An LSTM went back about a
-    hundred at any k, along its cells.
+    See `raysweep.workloads.rnn.fused.form.Size`. The number of steps over which a gradient is read back depends on
+    the data. With n = 64, a tanh RNN read back 10 to 12 steps at k = 4, and 80 to 290 at k = n. An LSTM read back
+    about a hundred at any k, since its gradients pass along the cell state.
     """
     n = config.hidden
     kind = ARCHITECTURES[config.architecture]

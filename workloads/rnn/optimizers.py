@@ -6,8 +6,8 @@ r"""Optimisers on a flat parameter vector, and the clipping of gradients by thei
     adam:            theta -= lr  m^ / (sqrt(v^) + eps),   m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
-The first is Algorithm 1 of Kingma and Ba (2015) and torch's. The second, their "efficient" form, is Keras's and that of
-the framework of Marschall, Cho and Savin (2020). Its epsilon weighs 1 / sqrt(1 - b2^t) times more.
+`adam` is Algorithm 1 of Kingma and Ba (2015); torch uses it. `adam_reference` is their "efficient" form; Keras and
+Marschall, Cho and Savin (2020) use it. In effect, its epsilon is larger by the factor 1 / sqrt(1 - b2^t).
 
 `rmsprop` (Tieleman and Hinton, 2012) has no first moment and no bias correction:
 

@@ -12,7 +12,7 @@ from raysweep.workloads.arrays import Array, Parameters
 
 @dataclass(frozen=True)
 class Layout:
-    """The place of each named array in a flat vector: C order, one after another.
+    """The positions of named arrays in a flat vector. The arrays follow one another, each in C order.
 
     Args:
         shapes: name -> shape, in the vector's order.

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from raysweep import Sweep, launch
 from raysweep.analysis.report import build
+from raysweep.analysis.report.data import rows_of
 from raysweep.analysis.report.html import to_html
 from raysweep.analysis.report.markdown import to_markdown
 from raysweep.orchestrator.store.reader import Store
@@ -97,7 +98,7 @@ def opened(store: Path, browser: object) -> Iterator[Opened]:
         Store(store), named=str(store), title=NAMES[0], where=f"method <> '{NAMES[2].replace(chr(39), chr(39) * 2)}x'"
     )
     path = store.parent / "report.html"
-    path.write_text(to_html(report), encoding="utf-8")
+    path.write_text(to_html(report, rows_of(Store(store), report.selected)), encoding="utf-8")
     page = Opened(browser, path, viewport={"width": 1200, "height": 900})
     page.page.on("dialog", lambda dialog: page.messages.append(f"dialog: {dialog.message}"))
     page.page.on("framenavigated", lambda frame: page.messages.append(f"navigated: {frame.url}"))
@@ -118,7 +119,7 @@ def test_nothing_runs_and_no_request_leaves(opened: Opened) -> None:
     assert page.evaluate("typeof window.owned") == "undefined"
     assert page.evaluate("({}).number === undefined && ({}).plain === undefined")  # no prototype was changed
     assert opened.messages == []
-    assert [url for url in opened.requests if not url.startswith("data:")] == [page.url]
+    assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [page.url]
     strange = "script[src], iframe, object, embed, link, base, form[action], a[href^='javascript'], [onerror], [onload]"
     assert page.locator(strange).count() == 0
     assert page.locator("main img:not([src^='data:'])").count() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from raysweep.analysis.report import (
     cell_details,
     charts,
     curves,
-    formatting,
     metrics,
     variants,
 )
@@ -28,6 +28,7 @@ from raysweep.analysis.report import (
 )
 from raysweep.analysis.report.build import Report
 from raysweep.analysis.report.markdown import to_markdown
+from raysweep.analysis.report.queries import Queries
 from raysweep.orchestrator.cli.analysis import report
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
@@ -59,7 +60,7 @@ def script(written: str, name: str) -> dict[str, object]:
     return document
 
 
-def test_what_is_missing_comes_first_and_is_named(gathered: Report, written: str) -> None:
+def test_what_is_missing_comes_after_the_results_and_is_named(gathered: Report, written: str) -> None:
     assert gathered.completeness.drop("sweeps").rows() == [("<i>first</i>", 30, 20, 10, 0)]
     assert gathered.missing.select("label", "status", "cells", "seeds").row(0) == (
         "never",
@@ -69,7 +70,7 @@ def test_what_is_missing_comes_first_and_is_named(gathered: Report, written: str
     )
     assert gathered.failures["cells"].to_list() == [6, 4]
     sections = re.findall(r'<h2 id="(\w+)"', written)
-    assert sections == ["completeness", "ran", "experiments", "cells"]  # no paper in sight
+    assert sections == ["results", "completeness", "ran", "cells", "ask"]  # no paper in sight
     assert "No: 10 of 30 cells are missing" in written
 
 
@@ -185,7 +186,7 @@ def test_text_from_cells_stays_text(written: str, gathered: Report) -> None:
     assert "<b>sparse" not in bare
     assert html.escape("</script>|<b>sparse") in bare
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", bare)
-    assert written.count("</script>") == 4  # the page's own
+    assert written.count("</script>") == 8  # the page's own
     document = script(written, "details")
     assert "\x1b" not in json.dumps(document, ensure_ascii=False)
     assert hostile_sweep.NASTY.replace("\x1b", "\ufffd") in json.dumps(document, ensure_ascii=False).replace('\\"', '"')
@@ -232,54 +233,44 @@ def test_a_page_too_large_is_shortened_and_says_so(
 
 def test_commands_on_the_page_give_its_numbers(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
+    queries = Queries("results")
     for metric in experiment.metrics.tables:
-        command = formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results")
-        sql = re.sub(r'\\(["$`\\])', r"\1", command.removeprefix('raysweep query "')[:-1])
+        query = queries.metric(experiment.column_of[metric.name], experiment.name, experiment.keys)
+        _, _, sql = shlex.split(query.command)
+        assert sql == query.sql.replace("\n", " ")
         answer = store.sql(sql)
-        assert sorted(answer["mean"]) == pytest.approx(sorted(metric.rows["mean"]))
-    arrays = formatting.query_of_array("loss", experiment.name, "results").removeprefix('raysweep query "')[:-1]
+        assert answer["mean"].to_list() == pytest.approx(metric.rows["mean"].to_list())  # in the same order
+    _, _, arrays = shlex.split(queries.array("loss", experiment.name))
     assert store.sql(arrays).height == 20
 
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
-def test_charts_are_vega_lite(scale: charts.Scale) -> None:
-    for spec in (charts._against_k(scale), charts._row_a_setting(scale), charts._curve(scale), charts.single()):
+def test_charts_are_vega_lite(scale: charts.Scale, gathered: Report) -> None:
+    (experiment,) = gathered.experiments
+    assert experiment.result is not None
+    assert experiment.result.map is not None
+    effect, _ = charts.effect(experiment.result.effects[0], "loss", scale)
+    heat, _ = charts.heat(experiment.result.map, "loss", lower=True)
+    for spec in (effect, heat, charts._curve(scale), charts.single()):
         whole = altair.Chart.from_dict({**spec, "config": charts.config()})  # validates against Vega-Lite's schema
         assert whole.to_dict()["data"] == {"name": "rows"}
         with pytest.raises(jsonschema.ValidationError):
             altair.Chart.from_dict({**spec, "width": "page"})
-
-
-def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
-    (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
-    spec, columns = charts.metric("loss", loss.rows, experiment.variants)
-    assert columns["k"] == ["1", "2", "4", "none", "none"]
-    assert spec["encoding"]["x"]["sort"] == ["none", "1", "2", "4"]
-    spec, columns = charts.metric("loss", loss.rows.tail(2), experiment.variants)
-    assert "k" not in columns
-    assert columns["label"] == ["sgd, rate = 0.1", "sgd, rate = 0.2"]
-    assert columns["lines"] == columns["label"]
-    assert charts._scale([1.0, 100.0]) == "log"
-    assert charts._scale([0.0, 100.0]) == "linear"
+    assert charts.scale_of([1.0, 100.0]) == "log"
+    assert charts.scale_of([0.0, 100.0]) == "linear"
 
 
 def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
     long = "stochastic_gradient, rate = 1e-4, schedule = cosine_with_warm_restarts"
-    named = experiment.variants.with_columns(
-        label=pl.when(pl.col("label") == "sgd, rate = 0.1").then(pl.lit(long)).otherwise("label")
-    )
-    spec, columns = charts.metric("loss", loss.rows.tail(2), named)
-    assert columns["lines"] == [
-        "stochastic_gradient, rate = 1e-4, schedule =\ncosine_with_warm_restarts",
-        "\nsgd, rate = 0.2",  # ends where the other does
-    ]
-    assert spec["height"] == 2 * (2 * 14 + 7 + 17)
+    named = experiment.variants.with_columns(label=pl.lit(long))
     rows = pl.DataFrame([(0, 0.0, 1.0, 1.0, 1.0, 1)], curves.SCHEMA, orient="row")
-    _, columns = charts.curve("loss", rows, named.with_columns(label=pl.lit(long)))
+    _, columns = charts.curve("loss", rows, named)
     assert columns["label"] == ["stochastic_gradient, rate = 1e-4, schedule =\ncosine_with_warm_restarts"]
+    assert charts._axis_values(["a" * 30, "a" * 31, "toString"]) == [
+        "1: aaaaaaaaa…aaaaaa", "2: aaaaaaaaa…aaaaaa", "3: toString",
+    ]  # fmt: skip
+    assert charts._axis_values(["toString"]) == ["toString "]  # Vega draws nothing for a name of JavaScript's own
 
 
 def test_the_command_writes_both_and_refuses_what_it_cannot(

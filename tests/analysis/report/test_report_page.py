@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from raysweep.analysis.report import build
+from raysweep.analysis.report.data import rows_of
 from raysweep.analysis.report.html import to_html
 from raysweep.analysis.report.paper import Paper
 from raysweep.orchestrator.launch.record import CompletedAttempt, record
@@ -25,6 +26,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.analysis.report import hostile_sweep
+from tests.analysis.report.test_data import comparable
 from tests.analysis.store_frames import frame, one_seed
 from tests.conftest import environment
 
@@ -69,9 +71,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        report = build.build(Store(hostile_sweep.make(folder)), named="results")
+        store = Store(hostile_sweep.make(folder))
+        report = build.build(store, named="results")
     path = folder / "report.html"
-    path.write_text(to_html(report), encoding="utf-8")
+    path.write_text(to_html(report, rows_of(store)), encoding="utf-8")
     return path
 
 
@@ -90,9 +93,10 @@ def with_paper(own: Path) -> Path:
     paper = Paper(ledger(source), _tables(source, lacking), _figures(source, lacking), tuple(lacking))
     assert paper.tables
     assert paper.figures
-    report = build.build(Store(own.parent / "results"), named="results")._replace(paper=paper)
+    store = Store(own.parent / "results")
+    report = build.build(store, named="results")._replace(paper=paper)
     path = own.parent / "paper.html"
-    path.write_text(to_html(report), encoding="utf-8")
+    path.write_text(to_html(report, rows_of(store)), encoding="utf-8")
     return path
 
 
@@ -102,7 +106,7 @@ def test_it_opens_without_an_error_or_a_request(browser: Any, with_paper: Path, 
     opened = Opened(browser, with_paper, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = opened.page
     assert opened.messages == []
-    assert [url for url in opened.requests if not url.startswith("data:")] == [with_paper.as_uri()]
+    assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [with_paper.as_uri()]
     assert page.title() == "Sweep results: results"  # no text of a cell ran
     assert page.locator("body img").count() == page.locator("main figure img").count()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -121,6 +125,73 @@ def test_it_opens_without_an_error_or_a_request(browser: Any, with_paper: Path, 
     assert [text for text in labels if "…" in text] == []  # whole, in lines
     images = page.evaluate("[...document.querySelectorAll('img')].every((i) => i.complete && i.naturalWidth > 50)")
     assert images
+    opened.context.close()
+
+
+def test_each_tables_query_gives_the_same_in_the_page_as_in_duckdb(browser: Any, with_paper: Path) -> None:
+    opened = Opened(browser, with_paper)
+    page, store = opened.page, Store(with_paper.parent / "results")
+    opened.context.set_offline(True)
+    asked = page.evaluate("[...document.querySelectorAll('.sql form.ask textarea')].map((area) => area.value)")
+    assert len(asked) == 7
+    for sql in (*asked, "SELECT * EXCLUDE (metrics) FROM cells ORDER BY cell_id"):
+        theirs = store.sql(sql)
+        names = ", ".join('"' + name.replace('"', '""') + '"' for name in theirs.columns)
+        in_page = sql.replace("* EXCLUDE (metrics)", names)
+        answer = page.evaluate("(sql) => raysweepAsk(sql, 10000)", in_page)
+        assert answer["columns"] == theirs.columns
+        assert answer["rows"] == [list(map(comparable, row)) for row in theirs.rows()], sql
+        assert answer["total"] == theirs.height
+    assert opened.messages == []
+    opened.context.close()
+
+
+def test_a_query_can_be_edited_and_run_by_keyboard(browser: Any, own: Path) -> None:
+    opened = Opened(browser, own, viewport={"width": 1000, "height": 900})
+    page = opened.page
+    details = page.locator("details.sql").first
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    area = details.locator("textarea")
+    assert area.evaluate("(area) => area === document.activeElement")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("SELECT method, count(*) AS n, avg(loss) FROM cells WHERE status = 'done' GROUP BY 1 ORDER BY 2")
+    page.keyboard.press("Control+Enter")
+    details.locator("table").wait_for()
+    texts = details.locator("tbody tr").all_inner_texts()
+    assert [text.split("\t")[1] for text in texts] == ["8", "12"]
+    assert details.locator("output").inner_text().startswith("2 rows, ")
+    assert details.locator("table b, table img").count() == 0  # names are text
+    area.fill("SELECT nowhere FROM cells")
+    details.get_by_role("button", name="Run").click()
+    page.wait_for_function("document.querySelector('details.sql output').className === 'bad'")
+    assert "nowhere" in details.locator("output").inner_text()
+    details.get_by_role("button", name="Reset").click()
+    assert area.input_value().startswith("SELECT method")
+    assert details.locator("output").inner_text() == ""
+    area.fill("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")  # endless
+    details.get_by_role("button", name="Run").click()
+    details.get_by_role("button", name="Stop").click()
+    page.wait_for_function("document.querySelector('details.sql output').textContent === 'stopped'")
+    area.fill("SELECT count(*) FROM cells")
+    details.get_by_role("button", name="Run").click()
+    details.locator("table").wait_for()
+    assert details.locator("tbody td").inner_text() == "30"
+    opened.context.close()
+
+
+def test_the_first_screen_answers_what_is_best(browser: Any, own: Path) -> None:
+    opened = Opened(browser, own, viewport={"width": 1600, "height": 900})
+    page = opened.page
+    first = page.locator(".experiment").first
+    assert first.locator(".headline").inner_text() == (
+        "rate = 0.2, method = sgd: loss 0.04937 [0.04665, 0.05209], the best of 5 variants."
+    )
+    for selector in (".headline", ".board", ".effects", "[data-chart] svg .mark-rect"):
+        box = first.locator(selector).first.bounding_box()
+        assert box is not None
+        assert box["y"] + min(box["height"], 200) < 900, selector
     opened.context.close()
 
 
@@ -226,11 +297,20 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
     seconds, mebibytes = map(float, ended.stderr.split()[-2:])
     assert seconds < 30  # of processor time, as the machine may be shared
     assert mebibytes < 1024
-    assert page.stat().st_size < 5 * 2**20
+    assert page.stat().st_size <= 15e6
     opened = Opened(browser, page, viewport={"width": 1600, "height": 900})
     assert opened.messages == []
     timing = opened.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     assert timing < 3_000  # milliseconds
+    ask = """async () => {
+        const sql = document.querySelector("form.ask textarea").value;
+        const began = performance.now();
+        const { total } = await raysweepAsk(sql);
+        return [total, performance.now() - began];
+    }"""
+    total, first = opened.page.evaluate(ask)
+    assert total == 20  # variants
+    assert first < 3_000  # milliseconds, as the machine may be shared; benchmarks/page.py measures it
     size = page.stat().st_size / 2**20
-    print(f"{seconds:.1f} s of CPU, {mebibytes:.0f} MiB; the page: {size:.1f} MiB, {timing:.0f} ms")
+    print(f"{seconds:.1f} s of CPU, {mebibytes:.0f} MiB; the page: {size:.1f} MiB, {timing:.0f} ms, {first:.0f} ms")
     opened.context.close()

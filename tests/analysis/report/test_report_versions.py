@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from raysweep import Sweep, launch
-from raysweep.analysis.report import curve_data, formatting, html
+from raysweep.analysis.report import curve_data, html
 from raysweep.analysis.report.build import Report, build
 from raysweep.analysis.report.markdown import to_markdown
+from raysweep.analysis.report.queries import Queries
 from raysweep.orchestrator.store.reader import Store
 
 WORKLOAD = """
@@ -78,11 +79,12 @@ def test_each_printed_query_gives_the_numbers_of_its_table(store: Store, where: 
     (experiment,) = build(store, named="results", where=where).experiments
     assert {m.name for m in experiment.metrics.tables} == {"extra", "loss"}
     for metric in experiment.metrics.tables:
-        queried = answer(
-            store, formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results", where)
-        )
-        shown = metric.rows.join(experiment.variants, on="variant")
-        key = ["workload", "workload_version", "method", "k", "config"]
+        column = experiment.column_of[metric.name]
+        queried = answer(store, Queries("results", where).metric(column, experiment.name, experiment.keys).command)
+        rates = pl.col("config").str.json_decode(pl.Struct({"rate": pl.Float64})).struct.field("rate")
+        shown = metric.rows.join(experiment.variants, on="variant").with_columns(rate=rates)
+        key = [*experiment.keys]
+        assert set(key) <= {"workload_version", "method", "k", "rate"}
         both = shown.join(queried, on=key, how="full", suffix="_queried", nulls_equal=True)
         assert len(both) == len(shown) == len(queried)
         for ours, theirs in (("n", "seeds"), ("mean", "mean_queried"), ("sd", "sd_queried"), ("least", "lowest"),
@@ -98,10 +100,10 @@ def test_variants_computed_by_several_codes_are_named(store: Store, report: Repo
     written, text = html.to_html(report), to_markdown(report)
     warning = "different code of one workload version"
     assert written.count(warning) == text.count(warning) == 1
-    command = formatting.query_of_code(experiment.name, "results")
+    command = Queries("results").code(experiment.name, experiment.keys).command
     assert command in text
     counts = answer(store, command).filter(pl.col("workload_version") == "2")
-    assert counts.group_by("k", "config").agg(pl.col("cells").sort()).select("cells").unique().rows() == [([1, 2],)]
+    assert counts.group_by("k", "rate").agg(pl.col("cells").sort()).select("cells").unique().rows() == [([1, 2],)]
     alone = build(store, where="workload_version = '1'")
     assert warning not in html.to_html(alone)
     assert warning not in to_markdown(alone)

@@ -162,8 +162,8 @@ def test_workers_that_never_start_are_reported(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml"], cwd=folder,
-        env=environment(), capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml", "--address", "local"],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 1
     assert re.search(r"none of its workers has started within 2 s; .* in /", ended.stderr)

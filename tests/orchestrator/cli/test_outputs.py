@@ -158,7 +158,7 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     "help-accept": ["raysweep accept --help"],
     "help-resume": ["raysweep resume --help"],
     "help-control": [f"raysweep {name} --help" for name in ("pause", "continue", "cancel")],
-    "help-reading": [f"raysweep {name} --help" for name in ("status", "show", "failures", "logs", "debug")],
+    "help-reading": [f"raysweep {name} --help" for name in ("status", "serve", "show", "failures", "logs", "debug")],
     "help-query": [f"raysweep {name} --help" for name in ("query", "export")],
     "help-asking": [f"raysweep {name} --help" for name in ("best", "compare", "diff", "questions")],
     "help-starting": [f"raysweep {name} --help" for name in ("new", "workload", "schema")],

@@ -79,7 +79,10 @@ class Descent(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The state that passes from one step to the next, changed in place. Unused `trace` and `influence` are empty."""
+    """The state that passes from one step to the next, changed in place.
+
+    `trace` is empty if it is not used, and so is `influence`.
+    """
 
     state: Array  # (C, n)
     moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat

@@ -1,9 +1,11 @@
 r"""Online learning by the compiled loop, for the masked-RTRL family (for all rules: `workloads.rnn.training.train`).
 
-At `tol` = 0 the compiled and the readable loop agree up to rounding. The compiled loop reads gradients back over the
-kept steps. This may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
-then computed from these and carried from there on. For small k the compiled loop carries it (`gather_pays`). Otherwise
-the readable loop does, by BLAS's dense product. The selection `dynamic` needs J for its mask, and carries it from the
+The compiled loop carries traces, and influence that stays within units. For the other rules it reads gradients back
+over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
+
+Reading back may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
+then computed from them and carried from there on. The compiled loop carries it for small k (`gather_pays`), otherwise
+the readable loop by BLAS's dense product. The selection `dynamic` needs J for its mask, so J is carried from the
 first step.
 """
 
@@ -52,10 +54,10 @@ CODES = {
     "rmsprop": update.RMSPROP,
 }
 HISTORY_BYTES = 5 * 2**29
-"""Maximum size of the kept steps. `replay_cut` counts the replays that ended at the oldest kept step."""
+"""Maximum size of the kept steps, in bytes. `replay_cut` counts the replays that end early at this limit."""
 NOTHING = Schedule()
 AT_ONCE = 200
-"""Maximum number of steps per call of the kernel, after which progress is reported; divides `masks.WEIGHTS_EVERY`."""
+"""Maximum number of steps per kernel call, after which progress is reported. It divides `masks.WEIGHTS_EVERY`."""
 
 
 def train_fused(
@@ -84,13 +86,12 @@ def train_fused(
         progress: called with the completed fraction.
         history_bytes: maximum size of the kept steps.
         schedule: the measurements to make, and their steps.
-        keep_at: the step before which the parameters are copied to `kept`.
+        keep_at: the step before which the parameters are copied to `Trajectory.kept`.
 
     Returns:
-        The run. If the rule replays, its `info` has `credit_horizon`: for each step, over how many steps the
-            learning signal was read back. Its metrics have `carried_from`, the first step at which J was carried,
-            if any; and `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were
-            any.
+        The run. If the rule replays, `info` has `credit_horizon`: for each step, the number of steps over which the
+            learning signal was read back. If J was carried, `metrics` has `carried_from`, the first step at which it
+            was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)

@@ -87,7 +87,7 @@ def update(
 
 @compiled
 def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
-    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for update number t, counted from 1."""
+    """Write the constants of update number t, counted from 1, to `numbers` (7,) of the run's dtype."""
     kind, rate, beta1, beta2, epsilon = optimizer
     correction = 1.0
     if kind == ADAM:
