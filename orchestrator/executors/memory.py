@@ -47,9 +47,10 @@ def is_low() -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process in bytes; 0 if unknown."""
+    """Return the resident memory of a process and its descendants in bytes; 0 if unknown."""
     fields = _read(Path(f"/proc/{pid}/statm")).split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+    own = int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+    return own + sum(resident_bytes(int(child)) for child in _read(Path(f"/proc/{pid}/task/{pid}/children")).split())
 
 
 def _groups() -> Iterator[tuple[int, int]]:

@@ -105,7 +105,7 @@ class Progress:
             return Pace(0.0, None)
         since, done, work = self.began, 0, 0.0
         cut = self.began + (now - self.began) * min(0.5, self.done / MANY_CELLS)
-        for moment in self.history:
+        for moment in self.history[:-1]:  # the later part has at least one batch
             if moment[0] > cut:
                 break
             since, done, work = moment

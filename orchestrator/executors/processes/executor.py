@@ -26,7 +26,7 @@ from raysweep.orchestrator.executors.cleanup import STAGE
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.lost import DIED, FROZEN_S, NO_MEMORY, Autopsy, last_line
 from raysweep.orchestrator.executors.machine import this_machine
-from raysweep.orchestrator.executors.memory import is_low, resident_bytes
+from raysweep.orchestrator.executors.memory import MIN_FREE, is_low, resident_bytes
 from raysweep.orchestrator.executors.packaging import launch_folder
 from raysweep.orchestrator.executors.processes.worker import Order, Reply
 from raysweep.orchestrator.executors.resources import Demand, largest, missing_customs, slots_of
@@ -193,8 +193,12 @@ class ProcessExecutor:
         if idle:
             idle[0].end()
             self._forget(idle[0])
-        self._workers.append(_Worker(self._launch_folder.path / STAGE, self._launch, self._folder, threads))
-        return self._workers[-1]
+        try:
+            worker = _Worker(self._launch_folder.path / STAGE, self._launch, self._folder, threads)
+        except OSError as error:
+            raise RaysweepError(f"no worker process can be started: {error.strerror}") from None
+        self._workers.append(worker)
+        return worker
 
     def _buried(self, worker: _Worker) -> list[Event]:
         """Forget a dead worker; return the event of the chunk that it ran, if any."""
@@ -224,18 +228,18 @@ class ProcessExecutor:
         return events
 
     def _without_memory(self) -> list[Event]:
-        """If the machine's memory runs out, end the largest worker before the kernel picks a process."""
-        busy = [worker for worker in self._workers if worker.chunk is not None]
-        if not busy or not is_low():
+        """If the machine's memory runs out, end the largest worker before the kernel picks a process.
+
+        Workers that use little of it stay: others are the cause, and to end them would not help.
+        """
+        if not is_low():
             return []
-        worker = max(busy, key=lambda worker: resident_bytes(worker.process.pid))
-        events: list[Event] = []
-        if worker.chunk is not None:
-            number = worker.chunk.number
-            self.kill(number)
-            position = self._autopsy.crashed(number).position
-            events.append(ChunkLost(number, "out_of_memory", NO_MEMORY, position))
-        return events
+        sizes = {w.chunk.number: resident_bytes(w.process.pid) for w in self._workers if w.chunk is not None}
+        number = max(sizes, key=lambda number: sizes[number], default=None)
+        if number is None or sizes[number] < MIN_FREE * self._offers["memory"]:
+            return []
+        self.kill(number)
+        return [ChunkLost(number, "out_of_memory", NO_MEMORY, self._autopsy.crashed(number).position)]
 
     def avoid(self, node_id: str) -> bool:
         """Return False: there is no other machine."""

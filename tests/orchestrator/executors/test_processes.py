@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,12 +169,15 @@ def test_if_memory_runs_out_the_largest_worker_is_ended(
     for number in (0, 1):
         executor.submit(chunk(number, "sleep", seed=number))
     first, second = (processes_of(folder / f"pids-{number}")[0] for number in (0, 1))
-    monkeypatch.setattr(module, "resident_bytes", lambda pid: int(pid == second))
+    monkeypatch.setattr(module, "resident_bytes", lambda pid: (pid == second) * 2**30)
     monkeypatch.setattr(module, "is_low", lambda: not is_gone(second))
     (lost,) = events(executor)
     assert isinstance(lost, ChunkLost)
     assert (lost.number, lost.status) == (1, "out_of_memory")
     assert is_gone(second)
+    monkeypatch.setattr(module, "is_low", lambda: True)
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
+    assert [executor.poll(0.01) for _ in range(5)] == [[]] * 5  # the other uses little: it is not the cause
     assert not is_gone(first)
 
 
@@ -228,6 +232,18 @@ def test_the_limits_of_a_container_count(
     for reader in (memory, machine):
         monkeypatch.setattr(reader, "group_folders", lambda controller: [(tmp_path, True)])
     assert machine.this_machine() == {"CPU": expected[0], "memory": expected[1]}
+
+
+def test_the_memory_of_a_process_includes_that_of_its_children() -> None:
+    hold = "import time; held = bytearray(200 * 2**20); print(len(held), flush=True); time.sleep(60)"
+    before = memory.resident_bytes(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert memory.resident_bytes(child.pid) > 200 * 2**20
+        assert memory.resident_bytes(os.getpid()) > before + 150 * 2**20
+        child.kill()
+    assert memory.resident_bytes(child.pid) == 0
 
 
 def test_memory_is_low_below_a_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
