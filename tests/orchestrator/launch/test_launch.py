@@ -387,11 +387,11 @@ PARALLEL = """
 """
 
 
-@pytest.mark.slow  # `test_never_more_chunks_are_in_flight` is its fast sibling
-def test_ray_never_runs_more_cells_at_once_than_asked_for(write) -> None:
+@pytest.mark.parametrize("address", [None, pytest.param("local", marks=pytest.mark.slow)], ids=["processes", "Ray"])
+def test_no_more_cells_run_at_once_than_asked_for(write, address: str | None) -> None:
     write("parallel.py", PARALLEL)
     text = 'workload = "parallel:run"\nseeds = "0..5"\n[[grid]]\nmethod = ["a", "b"]\n[resources]\ncpus = 0.25\n'
-    assert launch(Sweep.from_text(text), max_parallel=3).done == 12
+    assert launch(Sweep.from_text(text), address=address, max_parallel=3).done == 12
     rows = Store().sql("SELECT began, ended FROM cells").rows()
     at_once = [sum(began <= moment < ended for began, ended in rows) for moment, _ in rows]
     assert max(at_once) == 3
