@@ -8,6 +8,7 @@ the compilation of WebAssembly remains on other threads. Columns:
 - at once: the query is asked as soon as the page is loaded, before it has opened its rows;
 - first: the first query, once the page has opened its rows in idle time, as it does after loading;
 - second: the same query again;
+- not slowed: the first query with the CPU at its own speed;
 - shell: the same query by `raysweep query`, in a process of its own, not slowed.
 
 Needs Chromium (Debian: `apt install chromium`) and playwright.
@@ -97,18 +98,18 @@ def make(folder: Path, cells: int) -> None:
             owner.append(record(ended, table.cells, table.variants, owner.epoch, {}))
 
 
-def answers(browser: Any, url: str) -> tuple[float, float]:
+def answers(browser: Any, url: str, slower: float = SLOWER) -> tuple[float, float]:
     """Open the page, ask the query of its first table twice; seconds of the two."""
     page = browser.new_context().new_page()
     page.add_init_script(ON_MAIN_THREAD)
     session = page.context.new_cdp_session(page)
     at_once = url.endswith("#at-once")
     if at_once:
-        session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+        session.send("Emulation.setCPUThrottlingRate", {"rate": slower})
     page.goto(url)
     if not at_once:
         page.wait_for_timeout(4_000)  # idle: charts are drawn, rows are opened
-        session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+        session.send("Emulation.setCPUThrottlingRate", {"rate": slower})
     ask = (
         "async () => { const sql = document.querySelector('form.ask textarea').value; const began = performance.now();"
         " const { total } = await raysweepAsk(sql); return [(performance.now() - began) / 1000, total]; }"
@@ -138,7 +139,7 @@ def main() -> None:
         rows = re.search(r'id="rows">(.*?)</script>', text, re.S)
         assert rows is not None
         print(f"page {page.stat().st_size / 1e6:.1f} MB, its rows {len(rows[1]) / 1e6:.1f} MB")
-        times: dict[str, list[float]] = {"at once": [], "first": [], "second": [], "shell": []}
+        times: dict[str, list[float]] = {"at once": [], "first": [], "second": [], "not slowed": [], "shell": []}
         with sync_playwright() as tools:
             browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             opened = browser.new_page()
@@ -150,13 +151,14 @@ def main() -> None:
                 first, second = answers(browser, page.as_uri())
                 times["first"].append(first)
                 times["second"].append(second)
+                times["not slowed"].append(answers(browser, page.as_uri(), 1)[0])
                 began = time.perf_counter()
                 words = [*raysweep, *shlex.split(command)[1:]]
                 subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
                 times["shell"].append(time.perf_counter() - began)
             browser.close()
         for column, seconds in times.items():
-            print(f"{column:8} {statistics.median(seconds):5.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
+            print(f"{column:10} {statistics.median(seconds):5.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
 
 
 if __name__ == "__main__":

@@ -18,15 +18,17 @@
     };
     async function open(wasm, rows) {
       const [wasmBinary, content] = await Promise.all([unpacked(wasm), unpacked(rows)]);
-      const sqlite = await initSqlJs({ wasmBinary });
+      const sqlite = await initSqlJs({ wasmBinary, useOldExtensionFunctions: false });
       const opened = new sqlite.Database(content);
       opened.create_aggregate("stddev", { // Welford's, as in DuckDB
         init: () => [0, 0, 0],
         step: (state, value) => {
           if (value === null) return state;
-          const n = state[0] + 1;
-          const mean = state[1] + (Number(value) - state[1]) / n;
-          return [n, mean, state[2] + (Number(value) - state[1]) * (Number(value) - mean)];
+          const apart = Number(value) - state[1];
+          state[0] += 1;
+          state[1] += apart / state[0];
+          state[2] += apart * (Number(value) - state[1]);
+          return state;
         },
         finalize: ([n, , sum]) => (n > 1 ? Math.sqrt(sum / (n - 1)) : null),
       });
@@ -83,9 +85,12 @@
     waiting = new Map();
   }
 
-  // Opens the rows while nobody waits, so that the first answer comes quickly.
+  // Opens the rows and answers the first table's query while nobody waits: then the code is compiled, and the first
+  // answer that somebody waits for comes quickly.
   const later = window.requestIdleCallback ?? ((act) => setTimeout(act, 200));
-  window.addEventListener("load", () => later(() => { if (text("rows")) local("SELECT 1", 1).catch(() => {}); }));
+  window.addEventListener("load", () => later(() => {
+    if (text("rows")) local(document.querySelector("form.ask textarea").value, 1).catch(() => {});
+  }));
 
   let asked;
   async function remote(sql) {
