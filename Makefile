@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# The tests start hundreds of processes of Python: they keep byte code, whatever the shell's settings are.
+PYTEST := PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest -q
+FAST   := -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+
 .PHONY: run test test-slow browser chaos check format bench results docs wheel clean
 
 run: $(VENV)/.user
@@ -11,10 +15,10 @@ run: $(VENV)/.user
 	"$(BIN)/raysweep" table 3
 
 test: $(VENV)/.dev
-	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) $(FAST)
 
 test-slow: $(VENV)/.cluster browser
-	"$(BIN)/python" -m pytest -q
+	$(PYTEST)
 
 # Chromium, for the tests of the report's page: installed on Debian as root; elsewhere they are skipped without it.
 browser:
@@ -30,7 +34,7 @@ check: $(VENV)/.dev
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) $(FAST)
 
 format: $(VENV)/.dev
 	"$(BIN)/ruff" format .
@@ -40,9 +44,17 @@ bench: $(VENV)/.dev
 	"$(BIN)/python" benchmarks/overhead.py
 	"$(BIN)/python" benchmarks/rules.py
 
+# All of docs/results: the paper's seeds and fresh ones, many hours; what is done is not run again. A dash
+# before a command: without the recordings and images (`raysweep data fetch`) the rest is still made.
+FRESH ?= 1000..1199
+RNN   := paper/rnn paper/e9-bci paper/e9-relabel
+VIT   := paper/e7-heads paper/e7-forward paper/e7-protocol paper/e8-selection paper/e8-timing
+
 results: $(VENV)/.user
-	"$(BIN)/raysweep" launch paper/rnn
-	"$(BIN)/python" -m raysweep.analysis.publish
+	-"$(BIN)/raysweep" launch $(RNN) --yes
+	-"$(BIN)/raysweep" launch $(RNN) --seeds $(FRESH) --yes
+	-"$(BIN)/raysweep" launch $(VIT) $(VIT_OPTIONS) --yes
+	"$(BIN)/python" -m raysweep.analysis.publish --save docs/results/cells.parquet
 
 # What would be published: a source distribution, and a wheel built from it.
 wheel: $(VENV)/.dev

@@ -12,7 +12,7 @@ class NothingDone(RaysweepError):
 
 
 class MissingSeeds(InputError):
-    """The row of 0 % or of 100 % recovery lacks seeds that other rows have. The message lists these rows."""
+    """The row of 0 % or 100 % recovery lacks seeds that other rows have. The message lists these seeds."""
 
 
 class AmbiguousCells(InputError):

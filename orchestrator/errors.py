@@ -60,8 +60,8 @@ class StoreUnreachable(RaysweepError):
     Args:
         store: the store's address.
         reason: the reason, on one line.
-        first: whether the storage has never answered this process, which suggests a wrong address. The exit code is
-            then 2.
+        first: whether the storage has never answered this process. Then the address may be wrong, and the exit code
+            is 2 instead of 1.
     """
 
     def __init__(self, store: str, reason: str, *, first: bool) -> None:

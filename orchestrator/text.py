@@ -81,7 +81,7 @@ def printable_output() -> Iterator[None]:
 
 
 class _PrintableStream:
-    """A text stream that removes control characters, and writes to another stream.
+    """A text stream that replaces control characters by U+FFFD, and writes to another stream.
 
     Args:
         stream: the other stream.

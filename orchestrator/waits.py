@@ -149,7 +149,7 @@ class CallThread(threading.Thread):
         self.end()
 
     def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
-        """Run the function on the thread, and return its result. If this is the thread itself, call it directly.
+        """Run the function on the thread, and return its result. A call from the thread itself runs at once.
 
         Args:
             what: the name of the wait.

@@ -46,8 +46,7 @@ def in_own_process(arguments: Sequence[str], folder: Path, timeout: float = 90) 
 
 def starts_ray(arguments: Sequence[str]) -> bool:
     """Whether a command line may start Ray or connect to it; such a command line never runs in pytest's process."""
-    runs_cells = arguments[0] in {"launch", "resume"} and not {"--inline", "--submit", "--help"} & set(arguments)
-    return runs_cells or "--address" in arguments
+    return "--address" in arguments
 
 
 def in_this_process(

@@ -67,4 +67,4 @@ def test_every_command_is_documented() -> None:
     assert len(names) > 15
     assert [n for n in names if f"raysweep {n}" not in text and f"`{n}`" not in text] == []
     assert [n for n in RULES if f"`{n}`" not in text] == []
-    assert set(EXECUTORS) == {"inline", "ray"}
+    assert set(EXECUTORS) == {"inline", "processes", "ray"}

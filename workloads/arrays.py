@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
-"""float32 or float64; one dtype throughout a cell."""
+"""Array of float32 or float64; a learner uses only one of the two."""
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 Parameters = Mapping[str, Array]

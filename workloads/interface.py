@@ -15,14 +15,16 @@ The module may also define these names, all optional:
 
 | name | meaning | default |
 |---|---|---|
-| `Config` | frozen pydantic model (`extra="forbid"`), models may be nested | any config is accepted |
-| `VERSION` | text; raise it when `run` computes something else: cells get new ids | `"1"` |
+| `Config` | frozen pydantic model with `extra="forbid"`; it may contain other models | any config is accepted |
+| `VERSION` | text; change it when `run` computes something else, so that cells get new ids | `"1"` |
 | `METHODS` | collection of the valid method names | any name is accepted |
-| `settle(method, k, config)` | k and config, completed; raises `ValueError`, one problem per line | both unchanged |
-| `cost(method, k, config) -> float` | relative; a first launch starts the most expensive cells first | all equal |
-| `lacks(config) -> str or None` | one line: what this machine is missing, and how to get it | nothing |
+| `settle(method, k, config)` | returns (k, config), completed, or raises `ValueError` | k and config are unchanged |
+| `cost(method, k, config)` | returns a relative cost; a first launch starts expensive cells first | costs are equal |
+| `lacks(config)` | returns what this machine is missing, and how to get it, or None | nothing is missing |
 
-Sweeps are planned by importing the module: import torch and other slow libraries inside `run`.
+The `ValueError` of `settle` has one problem per line. `lacks` returns one line.
+
+The module is imported whenever a sweep is planned. So import torch and other slow libraries inside `run`.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class AddedLater:
     """Marks a `Config` field added after cells were recorded: `momentum: Annotated[float, AddedLater(0.0)] = 0.0`.
 
     Args:
-        old: the value that earlier cells used in effect. A cell with this value leaves the field out of its id, so
-            earlier cells keep their ids.
+        old: the value that gives the behaviour of earlier cells. A cell with this value leaves the field out of
+            its id, so earlier cells keep their ids.
     """
 
     old: Any
@@ -56,7 +58,7 @@ class Cell(Protocol):
 
     @property
     def experiment(self) -> str:
-        """The cell's experiment, a key column: by default the sweep's name."""
+        """The cell's experiment, by default the sweep's name. It is part of the cell's id."""
 
     @property
     def method(self) -> str:
@@ -64,7 +66,7 @@ class Cell(Protocol):
 
     @property
     def k(self) -> int | None:
-        """The size of the method's subset; None for methods without one."""
+        """An integer beside the method, the size of the subset that it uses; None for methods without one."""
 
     @property
     def seed(self) -> int:
@@ -79,10 +81,14 @@ class Checkpoint(Protocol):
     """Storage for one cell's progress, deleted when the cell is done. The workload chooses the format."""
 
     def save(self, data: bytes) -> None:
-        """Replace the checkpoint durably. Does not return if the machine is draining (`Context.should_stop`)."""
+        """Replace the checkpoint durably.
+
+        If the machine is draining (`Context.should_stop`), this call does not return. It ends the attempt, and the
+        cell continues on another machine.
+        """
 
     def load(self) -> bytes | None:
-        """Return the checkpoint that the last earlier attempt at this cell saved; None if there is none."""
+        """Return the newest intact checkpoint that the same code saved for this cell; None if there is none."""
 
 
 class NeededCell(Protocol):
@@ -110,7 +116,7 @@ class NeededCell(Protocol):
 
 
 class Context(Protocol):
-    """What a running cell can use: its device, arrays, logged metrics, files, progress and checkpoint."""
+    """A running cell's device, arrays, logged metrics, needed cells, files, progress and checkpoint."""
 
     @property
     def device(self) -> str:
@@ -125,7 +131,7 @@ class Context(Protocol):
     ) -> None:
         """Record a one-dimensional array. Its entry i belongs to step `step + i * stride`.
 
-        float64 is stored as float64, every other type as float32.
+        A NumPy array of float64 is stored as float64. Anything else, lists included, is stored as float32.
         """
 
     def log(self, step: int, **metrics: float) -> None:
@@ -133,7 +139,7 @@ class Context(Protocol):
 
     @property
     def needs(self) -> Mapping[str, Sequence[NeededCell]]:
-        """The cells that this cell needs, by the name of their block."""
+        """The needed cells, by the name of their block in the sweep file."""
 
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, from 0 to 1."""

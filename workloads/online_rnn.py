@@ -1,19 +1,22 @@
 """Online learning of a recurrent network on a stream: Experiments 1 to 6 of the paper.
 
-A cell is one run of a learning rule (`method`, and its `k`) along a stream, from one seed. The network learns at every
-step. Metrics use the prediction made *before* the update.
+A cell is one run of a learning rule (`method`, and its `k`) along a stream, from one seed. The network learns at
+every step. Metrics use the prediction made *before* the update.
 
 Metrics:
 
-- `mse_SEGMENT_WINDOW`; for classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. The stream defines the
-  segments: `pre` and `post` (before and after the shift), `seg1` and on, or `all`. Windows are `all`, `last_500`,
-  `last_200`. Only graded steps count. A window longer than its segment is absent.
+- `mse_SEGMENT_WINDOW` if targets are numbers; `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW` if they
+  are classes. The stream defines the segments: `pre` and `post` (before and after the shift), `seg1`, `seg2`, ..., or
+  `all`. The windows of a segment are `all`, `last_500` and `last_200`: all of its graded steps, or the last 500 or
+  200 of them. A window longer than its segment is absent.
 - the stream's naive baselines over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`).
-  Unless the stream defines a constant baseline, also `constant_...`: each window's best constant in hindsight.
-- `diverged` (0 or 1). If 1, `diverged_at` is the step, and windows that end after that step are absent.
-- `seconds_per_step`.
+  If targets are numbers and the stream has no constant baseline, `constant_...` is added: the error of each window's
+  best constant, which is known only in hindsight.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step, and windows of segments that end after this step are absent.
+- `seconds_per_step`: mean duration of a step.
 
-Arrays: `loss` (0 at steps that are not graded), the rule's own numbers at each step, and the probes' measurements.
+Arrays: `loss` (0 at steps that are not graded), the numbers that the rule reports at each step, and the probes'
+measurements.
 """
 
 from __future__ import annotations
@@ -97,7 +100,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         config: the config, whose fields are valid one by one.
 
     Returns:
-        The recorded k (`rtrl`: n, `traces`: 0) and the complete config.
+        The k to record, which is n for `rtrl` and 0 for `traces`, and the complete config.
 
     Raises:
         ValueError: all problems, one per line.

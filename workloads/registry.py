@@ -1,4 +1,4 @@
-"""Registries: dicts from name to entry. A KeyError suggests the nearest name and lists the valid ones."""
+"""Registries: dicts from name to entry. A missing name raises `UnknownName`, which suggests the nearest one."""
 
 from __future__ import annotations
 

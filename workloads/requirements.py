@@ -1,4 +1,7 @@
-"""Check for modules that a plain `pip install raysweep` does not install, for `lacks` of the bundled workloads."""
+"""A check for optional modules, which a plain `pip install raysweep` does not install.
+
+`lacks` of the bundled workloads uses it.
+"""
 
 from __future__ import annotations
 

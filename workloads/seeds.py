@@ -36,3 +36,11 @@ def generators(seed: int) -> Generators:
     return Generators(
         **{name: np.random.default_rng(np.random.SeedSequence([seed, code])) for name, code in CODES.items()}
     )
+
+
+ROUNDING_CODE = 5
+
+
+def rounding_generator(seed: int, rounding: int) -> np.random.Generator:
+    """Create the generator of a seed's rounding number `rounding`: that of `SeedSequence([seed, 5, rounding])`."""
+    return np.random.default_rng(np.random.SeedSequence([seed, ROUNDING_CODE, rounding]))

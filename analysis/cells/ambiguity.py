@@ -63,10 +63,11 @@ def _differences(group: pl.DataFrame) -> str:
 
 
 def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> str:
-    """Build an SQL predicate that fixes each setting to its commonest value among the cells still selected.
+    """Build an SQL predicate that fixes each setting in `counts` to its commonest value.
 
-    Settings are fixed one after the other. If a setting has several values besides null, cells with null in it stay
-    selected. If it has one value besides null, the predicate chooses either this value or null.
+    Settings are fixed one after the other, and values are counted among the cells still selected. If a setting has
+    two or more values that are not null, its null is not counted, and cells with null stay selected too. Otherwise
+    null counts like any other value.
     """
     left = list(settings_of)
     parts: list[str] = []
@@ -81,7 +82,10 @@ def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[st
 
 
 def _commonest(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Sort values by descending frequency, ties by name, so that messages do not depend on the store's order."""
+    """Sort values by descending frequency, and values of equal frequency alphabetically.
+
+    So messages do not depend on the order of the store's cells.
+    """
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 

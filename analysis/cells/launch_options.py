@@ -80,7 +80,7 @@ def launched_by(sweep: str, name: str | None) -> str:
 
     Args:
         sweep: the sweep by which the cell was selected.
-        name: the launching sweep's name in its file; None: unknown, so that `sweep` is returned.
+        name: the launching sweep's name in its file; None if it is unknown, and then `sweep` is returned.
     """
     folder, _, bare = sweep.rpartition("/")
     if name is None or name == bare:

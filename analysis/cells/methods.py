@@ -36,7 +36,9 @@ class Row:
 # Recurrent networks: Experiments 1 to 6 and 9.
 
 TRACES = Row("traces_decay095", "k = 0, decay 0.95", "traces", 0, {"decay": 0.95})
-"""Traces of decay .95, the paper's 0 % of recovery. The paper does not state its decay; .95 reproduces its errors."""
+"""Traces of decay .95, the paper's floor (0 %) of recovery. The paper does not state the decay; .95 reproduces its
+errors.
+"""
 DECAY_0 = Row("traces_decay0", "k = 0, decay 0", "traces", 0, {"decay": 0.0})
 """Traces of decay 0: only the immediate derivative (Eq. 5) is used, and nothing is propagated."""
 FULL = Row("full", "full RTRL", "rtrl")
@@ -69,7 +71,7 @@ TRANSFORMER = {"heads": 12, "head_dim": 16}
 """Config values of all vision transformer cells in tables, figures and claims."""
 DENSE = Row("dense_ref", "dense_ref", "dense_ref")
 TRACE_LIKE = Row("trace_like", "trace_like", "trace_like", 1)
-"""Gradients go through one random head of each block; this row defines 0 % recovery."""
+"""The row in which gradients go through one random head of each block. It defines 0 % recovery."""
 NO_REPLAY = Row("no_replay", "dense, no replay", "no_replay")
 RANDOM_HEADS = Row("random", "random", "random", 6)
 RANKINGS = {

@@ -1,4 +1,7 @@
-"""Notes on selected cells: their settings, missing cells and how to run them, and cells left out."""
+"""Notes on selected cells: their settings, missing cells and how to run them, and cells left out.
+
+A *part* is the result of one selection. A table, figure or claim may have several parts.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
 
 
 def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
-    """Return notes by sweep: on cells with other settings than the sweep's file, and on cells left out.
+    """Return sweep -> notes on its cells whose settings differ from the sweep's file, and on cells left out.
 
     A cell that is in several parts counts once.
     """
@@ -94,8 +97,19 @@ def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
-    """List seeds in prose: `seed 7` or `seeds 7, 42`; an empty text if there are none."""
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
+    """List seeds in prose: `seed 7` or `seeds 7, 42, 100..199`; an empty text if there are none."""
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(_ranges(seeds)) if seeds else ""
+
+
+def _ranges(seeds: Sequence[int]) -> list[str]:
+    """Format seeds; three or more successive ones become a range `first..last`."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return [text for run in runs for text in ([f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run))]
 
 
 def _left_out_note(sweep: str, differences: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ LEFT_OUT_SCHEMA = {"cell_id": pl.String, "sweep": pl.String, "differs": pl.Strin
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
 _BY_ROW = ("implementation", "tol")
-"""Settings that may differ between rows but must be equal within a row; not every rule has a fused kernel."""
+"""Settings that may differ between rows but not within a row, as not every rule has the fused implementation."""
 _MAX_DIFFERENCES = 5
 
 Texts = Mapping[str, str]
@@ -85,7 +85,8 @@ class Selected(Generic[S_co]):
         missing: expected cells that are not done. Columns: row, seed, status.
         expected: the number of expected cells: rows times seeds.
         settings: config values that all cells share, without those that distinguish rows.
-        left_out: cells left out because of other settings, none of them done. Columns: cell_id, sweep, differs.
+        left_out: cells that are not done and were left out, as they differ from the done cells. Columns: cell_id,
+            sweep, differs (the differing settings, as text).
     """
 
     selection: S_co
@@ -124,7 +125,7 @@ def select(source: Source, selection: S) -> Selected[S]:
 
     Raises:
         AmbiguousCells: the done cells (all cells if none is done) differ in a setting, or several cells have the same
-            row and seed. The message gives an example of a `--where` that chooses.
+            row and seed. The message gives an example of a `--where` that selects one setting or cell.
     """
     cells, configs = _matching(source.cells, selection)
     settings_of = _settings(cells, configs, selection)
@@ -158,7 +159,7 @@ def select(source: Source, selection: S) -> Selected[S]:
 
 
 def in_order(seeds: Iterable[int], first: Sequence[int] = PAPER_SEEDS) -> tuple[int, ...]:
-    """Sort the distinct seeds: those in `first` in its order, then the others in ascending order."""
+    """Sort the distinct seeds: first the seeds in `first`, in the order of `first`, then the others, ascending."""
     distinct = set(seeds)
     return (*(seed for seed in first if seed in distinct), *sorted(distinct - set(first)))
 
@@ -202,9 +203,10 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """Return for each cell the groups within which its settings must be equal, by the key `name in _BY_ROW`.
+    """Return for each cell the two groups of cells that must have the same settings: its row and its method.
 
-    Under True, for the settings in `_BY_ROW`: the cell's row. Under False, for all other settings: its method.
+    Settings in `_BY_ROW` must be equal within a row (key True), all others within a method (key False). So the group
+    for the setting `name` is at the key `name in _BY_ROW`.
     """
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 

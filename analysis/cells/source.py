@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -13,13 +14,20 @@ from raysweep.orchestrator.errors import InputError
 if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
-ARRAYS_SCHEMA = {
+ARRAYS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "cell_id": pl.String,
     "name": pl.String,
     "step": pl.Int64,
     "stride": pl.Int64,
     "values": pl.List(pl.Float64),
 }
+
+
+MACHINE = (
+    *("host", "node_id", "pid", "source_path", "git_dirty", "peak_rss_mib", "packages", "epoch"),
+    *("started_at", "finished_at", "seconds", "cpu_seconds", "seconds_per_step", "error_type", "error_message"),
+)
+"""Columns about the machine, the launch and the duration of a cell, not its result."""
 
 
 class Source(NamedTuple):
@@ -54,6 +62,28 @@ def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Sou
         return read_arrays(store, done.join(pl.DataFrame({"name": names}, {"name": pl.String}), how="cross"))
 
     return Source(cells, arrays, at)
+
+
+def to_file(source: Source, path: Path) -> None:
+    """Write the done cells, without their arrays and without what names a machine, as one Parquet file."""
+    done = source.cells.filter(pl.col("status") == "done").drop(MACHINE, "metrics", strict=False)
+    empty = [name for name in done.columns if done[name].null_count() == done.height]
+    done.drop(empty).sort("cell_id").write_parquet(path, compression="zstd", compression_level=15)
+
+
+def from_file(path: Path) -> Source:
+    """Read cells that `to_file` wrote. They have no arrays.
+
+    Raises:
+        InputError: the file is missing or is not such a file.
+    """
+    try:
+        cells = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot read cells: {error}") from None
+    if absent := sorted({"cell_id", "experiment", "seed", "config", "status"} - set(cells.columns)):
+        raise InputError(f"{path}: no file of cells: it has no column {', '.join(absent)}")
+    return Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
 
 
 def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
@@ -100,8 +130,8 @@ def joined(sources: Sequence[Source]) -> Source:
     is taken from the first store that has it.
 
     Raises:
-        InputError: a config key or metric `n` has the column `n` in one store, but `config_n` or `metric_n` in
-            another, because of a name clash.
+        InputError: a config key or metric named `n` has the column `n` in one store, but `config_n` or `metric_n` in
+            another. (A column has such a prefix if the store has another column `n`.)
     """
     columns = set().union(*(source.cells.columns for source in sources))
     for source in sources:

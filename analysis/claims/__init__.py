@@ -16,6 +16,7 @@ from raysweep.analysis.claims import (
     chaos,
     decay,
     decoding,
+    follow_up,
     heads,
     lstm,
     reference,
@@ -28,6 +29,7 @@ from raysweep.analysis.claims import (
 from raysweep.analysis.claims.claim import SOURCES, Claim, Line
 from raysweep.analysis.claims.load import Reader, load
 from raysweep.analysis.claims.render import RENDERERS, render
+from raysweep.analysis.claims.rounding import judged_again, roundings
 from raysweep.analysis.claims.verdict import NOT_REPRODUCED, VERDICTS, command, conclude, judge, pooled, settle
 from raysweep.orchestrator.errors import InputError
 from raysweep.workloads.registry import Registry
@@ -68,13 +70,15 @@ CLAIMS: Registry[Claim] = Registry(
         "V-reference": reference.reference,
         "F-decay0": decay.decay0,
         "F-decaysweep": decay.sweep,
+        "F-bci": follow_up.bci,
+        "F-n1024": follow_up.large,
     },
 )
 """Id -> claim: the paper's claims in its order, then the others."""
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """Return the ids of the claims that begin with one of the names (`E7`: all of Experiment 7); all ids for no names.
+    """Return the ids of the claims that begin with one of the names (`E7`: Experiment 7); all ids if none is given.
 
     Raises:
         InputError: no claim's id begins with one of the names; the message lists all ids.
@@ -114,17 +118,19 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "paper_lower": pl.Float64,
     "paper_upper": pl.Float64,
     "claim_verdict": pl.String,
+    "roundings": pl.List(pl.String),
 }
 
 
 def ledger(source: Source) -> pl.DataFrame:
-    """Judge all claims and return a frame with one row per line. Columns: `SCHEMA`.
+    """Judge all claims. Return a frame with one row for each line (`Line`) of a claim. Columns: `SCHEMA`.
 
     - `source`: a key of `SOURCES`; `where`: the place in that source; `claimed`: the number claimed there.
     - `ours`, `lower`, `upper`: our number and its interval in `unit`, or null.
     - `paper_lower`, `paper_upper`: the interval of the paper's own seeds.
     - `alone`: the verdict without Holm's correction for the claim's other lines.
     - `claim_verdict`: the verdict on the whole claim.
+    - `roundings`: the verdict under each rounding of `paper/rounding`; empty if the line was not judged so.
     - `decay_0`, `naive`: baselines in the unit of `metric`.
     - `cells`: the number of cells that the line needs.
     - `notes`: settings that differ from the sweep's file, and cells left out; the same for all lines of a sweep.
@@ -137,6 +143,7 @@ def ledger(source: Source) -> pl.DataFrame:
     for data in reversed(loaded):
         narrowing |= data.narrowing
     notes = origins(part for data in loaded for part in data.parts)
+    among = roundings(source)
     rows: list[dict[str, Any]] = []
     for i, (claim, line) in enumerate(lines):
         # A claim is the conjunction of its lines: Holm's correction is for refuting any of them.
@@ -146,6 +153,8 @@ def ledger(source: Source) -> pl.DataFrame:
         if line.aside is not None and loaded[i].lacking is None:
             beside = load(reader, line.aside_cells)
             why += "" if beside.lacking is not None else f". {line.aside(beside.columns)}"
+        rounded = judged_again(line, among)
+        why += f". {rounded}" if rounded.verdicts else ""
         data, seeds = loaded[i], list(loaded[i].seeds)
         rows.append(
             {
@@ -174,6 +183,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
                 "cells": data.expected,
                 "command": command(line, data, narrowing, source.at),
+                "roundings": list(rounded.verdicts),
                 "notes": [note for sweep, own in origins(data.parts).items() for note in notes.get(sweep, own)],
             }
         )

@@ -46,7 +46,16 @@ def spread_of(sample: Columns, key: str) -> float:
 
 
 def spread_line(part: str, words: str, cv: str, key: str, sample: Columns, cells: tuple[Cells, ...]) -> Line:
-    """Build the line on a row's spread over seeds. `cv` is the paper's coefficient of variation in percent."""
+    """Build a claim's line on how much the MSE of a row of cells varies over seeds.
+
+    Args:
+        part: the line's name.
+        words: the paper's statement, without the number.
+        cv: the paper's coefficient of variation, in percent.
+        key: the row's column.
+        sample: the MSEs of the paper's own seeds.
+        cells: the cells that the line reads.
+    """
     sd = spread_of(sample, key)
     text = f"CV {cv} % (sd of ln MSE {sd:.2f})"
     return Line(part, f"{words}: CV {cv} %", text, criteria.spread_level(key, sd), cells, sample=sample)

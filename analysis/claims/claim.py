@@ -69,7 +69,7 @@ def scored_cells(
 
 @dataclass(frozen=True)
 class Interval:
-    """Criterion that compares the confidence interval of a statistic with a zone.
+    """Criterion that compares a statistic's confidence interval with a zone: the values at which the claim holds.
 
     Args:
         statistic: computes the statistic from the line's columns; None if `spread` is given.
@@ -78,17 +78,19 @@ class Interval:
         unit: the unit of the reported number, after `to_reader`.
         to_reader: increasing function from the statistic's scale to the reported one.
         derive: computes new columns, one value per seed, before resampling; nan for a seed without a value.
-        undefined: the reason for a nan of `derive`, for messages.
-        level: whether the statistic is an absolute error or accuracy; `why` then names trivial predictors in the
-            zone.
-        spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the statistic
-            is ln of the ratio of the first column's standard deviation to the second's.
-        number: whether the claim is a number; the zone then includes the paper's own interval.
-        opposite: the range outside of which the claim would be false; None: the zone. If the interval of the
-            paper's own seeds is not inside, the paper cannot tell.
-        margin: half of the width that a zone with only one end is taken to have when an interval is judged as
-            precise.
-        premise: a statistic that must be above 0 for the number to have a meaning, such as the gap of a recovery.
+        undefined: the reason, for messages, why `derive` gives nan, or why `premise` does not hold.
+        level: whether the statistic is an absolute error or accuracy. The line's reason (`why`) then names the
+            trivial predictors that lie in the zone.
+        spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the
+            statistic is ln of the ratio of the first column's standard deviation to the second's.
+        number: whether the claim states a number; the zone is then widened to include the interval of the paper's
+            seeds.
+        opposite: the values outside which the claim's opposite is true; None: the zone. If the interval of the
+            paper's own seeds is not inside this range, the verdict is that the paper cannot tell.
+        margin: half of the width that a zone with only one end is taken to have, in the statistic's scale. The
+            width is needed to judge whether an interval is precise.
+        premise: a statistic that must be above 0 for the number to have a meaning. For a recovery it is the
+            ceiling's gain over the floor.
     """
 
     statistic: Statistic | None
@@ -108,7 +110,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Criterion on how many seeds have a property, such as failing: compares our share with the paper's.
+    """Criterion that compares our share of seeds with a property, such as failing, with the paper's share.
 
     Args:
         failing: returns for each seed whether it has the property. Its argument is the line's columns; nan marks a
@@ -138,7 +140,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ByTests:
-    """Criterion that a test of the code checks instead of a store's cells; `covers` describes the scope of the test."""
+    """Criterion that is checked by a test of the code, without a store. `covers` describes the scope of the test."""
 
     test: str
     covers: str
@@ -154,10 +156,11 @@ class Line:
     Args:
         part: short name within the claim.
         says: the paper's statement, one sentence.
-        paper: the paper's number, as text; beginning with "lost" if our copy of the paper lacks it.
+        paper: the paper's number, as text; it starts with "lost" if our copy of the paper lacks it.
         judge: the criterion.
         cells: the cells that the criterion reads.
-        aside: formats further numbers for `why`, once all `aside_cells` are done; it does not affect the verdict.
+        aside: formats further numbers, which are added to the line's reason (`why`) once all `aside_cells` are done.
+            They do not affect the verdict.
         aside_cells: the cells that only `aside` reads.
         source: a key of `SOURCES`; None: the claim's source.
         sample: the numbers of the paper's own seeds, as columns like those of `cells` or as mean and standard

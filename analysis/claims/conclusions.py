@@ -70,7 +70,9 @@ CONCLUSIONS = (
 
 
 def conclusions(frame: pl.DataFrame, number: Callable[[float | None], str]) -> str:
-    """Format as Markdown the sentences whose lines have a number; return an empty text if no line has one.
+    """Format the concluding sentences, each with its query, as Markdown.
+
+    A sentence is left out if the ledger has no value `ours` for its line. Without any sentence, the text is empty.
 
     Args:
         frame: the ledger.

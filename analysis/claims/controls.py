@@ -1,11 +1,16 @@
-"""Controls of the ledger: verdicts on simulated seeds for which each line is known to be true, or false.
+"""Controls of the ledger: verdicts on simulated numbers for which each line is known to be true, or to be false.
 
-Seeds are drawn from a normal distribution (of logs for errors) with the mean and covariance of the paper's five seeds.
-For *true* lines these draws are used unchanged. For *false* lines one row is shifted, until the statistic is as far
-beyond the end of its range as the paper's number is before this end. The range is `Interval.opposite`, or the zone. For
-a spread, one row's deviations are stretched instead; for a share, no seed fails. Lines are included if the paper prints
-their seeds and these seeds can tell the claim from its opposite. `benchmarks/ledger.py` makes the table in
-`docs/verdicts.md`.
+The numbers of simulated seeds are drawn from a normal distribution (of logs for errors) with the mean and covariance
+of the paper's five seeds. For *true* lines they are used unchanged. For *false* lines the numbers of one row are
+shifted first, so that the line's statistic leaves its range: it is then as far outside the nearest end of the range
+as the paper's number is inside. The range is `Interval.opposite`, or the zone if that is None.
+
+Two kinds of lines are treated differently. If the statistic is a spread, the row's deviations from its mean are
+scaled instead of shifted. If it is a share of seeds, each seed has the property with the paper's share as probability
+in true lines, and no seed has it in false lines.
+
+A line is included if the paper prints its seeds and these seeds can tell the claim from its opposite.
+`benchmarks/ledger.py` makes the table in `docs/verdicts.md`.
 """
 
 from __future__ import annotations
@@ -40,7 +45,7 @@ Verdicts = dict[tuple[str, str], list[str]]
 
 
 def operating(seeds: int, draws: int, *, false: bool) -> Verdicts:
-    """Return the verdicts on simulated seeds, for every line whose seeds the paper prints.
+    """Return the verdicts on simulated seeds for every line that the controls include (see the module's docstring).
 
     Args:
         seeds: the number of seeds per draw.
@@ -128,9 +133,13 @@ def _columns(claim: Claim, line: Line, false: bool) -> Draw:
 
 
 def _falsified(line: Line, names: list[str], sample: Array, linear: bool) -> Array:
-    """Change one row of the sample so that its statistic moves beyond the nearest end of `opposite` (or of the zone).
+    """Change one row of the sample, so that the line's statistic leaves the range in which the line is true.
 
-    The statistic is as far beyond the end afterwards as it was before the end.
+    The range is `Interval.opposite`, or the zone if that is None. The statistic is then as far outside the nearest
+    end as it was inside.
+
+    Raises:
+        ValueError: no change of a single row achieves this.
     """
     criterion = line.judge
     assert isinstance(criterion, Interval)  # noqa: S101 - held by `_lines`

@@ -15,9 +15,12 @@ _ROUNDING = 1e-12
 COMPARABLE = 1.5
 SAME_LEVEL = 2.0
 NEAR = 3.0
-"""Factor up to which the paper calls two errors near (Sec. 4.1); beyond it, a claimed error counts as missed."""
+"""Factor up to which the paper calls two errors near (Sec. 4.1). Beyond it, an error contradicts the claimed one."""
 HALF = 50.0
-"""Recovery in percent. If the paper's recovery is on one side of it, the other side is the opposite of the claim."""
+"""Recovery in percent at which a claim changes into its opposite.
+
+A recovery on one side of it contradicts a claimed recovery on the other side.
+"""
 POINTS = 10.0
 ACCURACY = 0.05
 INF = math.inf
@@ -49,7 +52,10 @@ def smallest(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def log_sd(key: str) -> Statistic:
-    """Build the statistic: ln of the sample standard deviation of ln `key`; nan for a resample of only one seed."""
+    """Build the statistic: ln of the sample standard deviation of ln `key`.
+
+    It is nan if the values do not vary, as in a resample that repeats a single seed.
+    """
 
     def statistic(columns: Columns) -> Array:
         logs = np.log(columns[key])
@@ -80,9 +86,9 @@ def mse_level(key: str, low: float, high: float | None = None) -> Interval:
 
 
 def level_above(key: str, trivial: str, paper: float) -> Interval:
-    """Build the criterion that the ratio to the trivial predictor is above 1 and close to the paper's.
+    """Build the criterion that the ratio of `key` to a trivial predictor is above 1 and close to the paper's ratio.
 
-    Close is within a factor `SAME_LEVEL`.
+    Close means within a factor `SAME_LEVEL`.
     """
     zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
     return Interval(ratio(key, trivial), *zone, "MSE / trivial", _exp)
@@ -95,8 +101,8 @@ def _log(columns: Columns) -> Columns:
 def spread_level(key: str, paper: float) -> Interval:
     """Build the criterion that the standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
 
-    Spreads on the other side of ln `SAME_LEVEL` are the opposite of the claim. At this spread, seeds typically
-    differ by the factor `SAME_LEVEL`.
+    A standard deviation contradicts the claim if ln `SAME_LEVEL` lies between it and the paper's. At ln `SAME_LEVEL`,
+    seeds typically differ by the factor `SAME_LEVEL`.
     """
     centre, wide, divide = math.log(paper), math.log(SAME_LEVEL), math.log(math.log(SAME_LEVEL))
     return Interval(
@@ -145,7 +151,7 @@ def higher(key: str, other: str) -> Interval:
 def orders(key: str, other: str, count: int) -> Interval:
     """Build the criterion that the error of `key` is `count` or more orders of magnitude above that of `other`.
 
-    The number of orders is rounded.
+    The number of orders is rounded, so `count` - 0.5 orders are enough.
     """
     return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
 
@@ -170,7 +176,7 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
 def highest(key: str, others: Sequence[str]) -> Interval:
     """Build the criterion that `key` has the largest error.
 
-    The statistic is the ratio of its geometric mean to the next largest, which must be above 1.
+    The ratio of its geometric mean to the next largest geometric mean must be above 1.
     """
 
     def statistic(columns: Columns) -> Array:
@@ -191,7 +197,7 @@ def derived(
 ) -> Interval:
     """Build the criterion that the mean of `values` over seeds is from `low` to `high`.
 
-    `undefined` is the reason, for messages, why a seed's value is nan.
+    `undefined` explains in messages why `values` gives nan for a seed.
     """
     return Interval(
         mean("derived"),

@@ -1,11 +1,11 @@
-"""The follow-up's claims (arXiv 2603.28750) about the decay of traces, which are 0 % of recovery in the paper."""
+"""The follow-up's claims (arXiv 2603.28750) about the decay of traces. The paper uses traces as 0 % of recovery."""
 
 from __future__ import annotations
 
 import math
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
-from raysweep.analysis.claims import chaos, criteria
+from raysweep.analysis.claims import chaos, criteria, lstm
 from raysweep.analysis.claims import sine as experiment1
 from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line, scored_cells
 
@@ -26,6 +26,10 @@ decay0 = Claim(
              criteria.no_worse(DECAY_0.key, "full"), chaos.lorenz(128, DECAY_0, FULL)),
         Line("no worse, multi-sine", f"{_WORDS} on multi-sine", "match", criteria.no_worse(DECAY_0.key, "full"),
              chaos.multi_sine(DECAY_0, FULL)),
+        Line("no worse, sine, SGD", f"{_WORDS} on the sine with SGD (v3)", "match",
+             criteria.no_worse(DECAY_0.key, "full"), experiment1.sgd_cells(DECAY_0, FULL)),
+        Line("no worse, LSTM", f"{_WORDS} for the LSTM on the sine (v3)", "match",
+             criteria.no_worse(DECAY_0.key, "full"), lstm.sine(DECAY_0, FULL)),
         Line("the decay is why traces fail", "on the sine decay .95 alone costs two orders of magnitude", "two orders",
              criteria.orders(TRACES.key, DECAY_0.key, 2), experiment1.cells(TRACES, DECAY_0)),
     ),

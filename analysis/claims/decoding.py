@@ -1,8 +1,9 @@
-"""Experiment 9: decoding across sessions (Sec. 4.9, Table 12), on both pairs that the paper's dates allow.
+"""Experiment 9: decoding across sessions (Sec. 4.9, Table 12), on two pairs of sessions.
 
 The paper's session A is of June 2016, session B of January 2017. The paper does not say which recording session A is,
-so each line is judged on two. The channels of 20160630_01 are in another order than those of its neighbours, so its
-pair combines relabelling and drift. 20160624_03 is the clean pair.
+so each line is judged on both recordings that its dates allow. In 20160630_01, the channels are in another order than
+in the recordings before and after it. So, with this session A, the decoder has to undo a relabelling of the channels
+besides the drift. With 20160624_03 it has to undo the drift only (the clean pair).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ SEEDS = decoding()
 
 
 def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
-    """Select the three MSEs of Eq. 12: adapting late in B, frozen late in B, and at the end of A."""
+    """Select cells with `session_a` as session A, for the three MSEs of Eq. 12.
+
+    These are the adapting decoder's MSE late in B, the frozen decoder's MSE late in B, and the MSE at the end of A.
+    """
     pinned = {"hidden": 64, "session_a": session_a, "session_b": SESSION_B}
     return (
         Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_b_late", naive="ridge_refit_b_late", decay_0=DECAY_0),
@@ -99,7 +103,7 @@ def above(key: str, other: str) -> Interval:
 def drift(key: str, low: float, high: float) -> Interval:
     """Build the criterion that the frozen decoder's mean rise in MSE is near the paper's range.
 
-    Near is within a factor `SAME_LEVEL`.
+    Near means within a factor `SAME_LEVEL`.
     """
     low, high = low / criteria.SAME_LEVEL, high * criteria.SAME_LEVEL
     unit = "MSE, frozen late in B - end of A"

@@ -1,7 +1,7 @@
 """Experiments 7 and 8: gradients through few heads of a vision transformer (Sec. 4.7, 4.8, Tables 10, 11).
 
-Recovery is linear in the accuracy: `trace_like` (one head) has 0 %, `dense_ref` 100 %. The naive baseline of each line
-is ridge regression on pixels.
+Recovery is linear in the accuracy: `trace_like` (one head) has 0 %, `dense_ref` 100 %. The naive baseline of lines
+on the average accuracy is ridge regression on pixels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def selections(*rows: Row) -> tuple[Cells, ...]:
 
 
 def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
-    """Select cells of the timing experiment, by default with the accuracy on tasks 3 to 5."""
+    """Select cells of the timing experiment, which ranks heads after task 1 or after task 2.
+
+    By default, the metric is the accuracy on tasks 3 to 5.
+    """
     return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
 
 
@@ -88,7 +91,10 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Build the row of the forward variant, which zeroes all but k heads in the forward pass."""
+    """Build the row of the forward variant, which zeroes all but k heads in the forward pass.
+
+    `test` is the value of the setting `forward_test`: the heads that are active in tests.
+    """
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 

@@ -102,7 +102,7 @@ def render(frame: pl.DataFrame, how: str) -> str:
 def summary(frame: pl.DataFrame) -> str:
     """Count the lines of each source by verdict.
 
-    Lines that only Holm's correction left undecided are also counted by their verdict without it.
+    Lines that are undecided only because of Holm's correction are also counted by their uncorrected verdict.
     """
     return "\n\n".join(
         _counts(name, part, _claims(frame).filter(pl.col("source") == name)["claim_verdict"].to_list())
@@ -117,7 +117,7 @@ def notes(frame: pl.DataFrame) -> list[str]:
 
 
 def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
-    """Describe how many lines have each verdict, and how many claims if the source has claims of its own."""
+    """Describe how many lines have each verdict and, if the source has claims of its own, how many claims do."""
     counts = Counter(part["verdict"].to_list())
     hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
     verdicts = []
@@ -133,7 +133,7 @@ def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
 
 
 def _claims(part: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per claim."""
+    """Return the first row of each claim."""
     return part.unique("id", keep="first", maintain_order=True)
 
 
@@ -147,7 +147,7 @@ def _by_claim(frame: pl.DataFrame) -> str:
 
 
 def source(row: dict[str, Any]) -> str:
-    """Return the place of a claim, such as `Sec. 4.1, Table 3`; first the source's name if this is not the paper."""
+    """Return the place of a claim, such as `Sec. 4.1, Table 3`; if it is not in the paper, its source comes first."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
 
 

@@ -136,7 +136,10 @@ def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
 
 
 def _steadier(columns: Columns) -> Array:
-    """Compute ln of the ratio of two spreads: sd of ln MSE of BPTT / sd of ln MSE of k = 4, averaged over windows."""
+    """Compute ln(spread of BPTT / spread of k = 4), averaged over BPTT's windows.
+
+    The spread of a method is the standard deviation of its ln MSE over seeds.
+    """
     windows = np.stack([criteria.log_sd(f"w{w}")(columns) for w in WINDOWS])
     result: Array = windows.mean(0) - criteria.log_sd("k4")(columns)
     return result
@@ -170,15 +173,22 @@ tbptt = Claim(
     ),
 )
 
-_SGD = (scored_cells("paper/sgd", "sine_sgd", STEPS, (TRACES, K4, FULL), {"hidden": 64, "learning_rate": 0.04}),)
+
+def sgd_cells(*rows: Row) -> tuple[Cells, ...]:
+    """Select the cells of the SGD ablation, at the middle one of its learning rates."""
+    return (scored_cells("paper/sgd", "sine_sgd", STEPS, rows, {"hidden": 64, "learning_rate": 0.04}),)
+
+
+_SGD = sgd_cells(TRACES, K4, FULL)
 SGD_RECOVERIES = np.array([91.0, 93.5, 93.1, 91.3, 90.8])
 """The paper's five recoveries, percent."""
 
 
 def _around_the_mean(columns: Columns) -> Columns:
-    """Compute a recovery for every seed, in percent, by linearizing Eq. 10 around the ratio of the mean gains.
+    """Compute a recovery for every seed, in percent, by linearizing Eq. 10 around the mean gains.
 
-    The mean gap is the divisor, as a seed's own gap may be 0. If all gaps are equal, the result is that of Eq. 10.
+    The divisor is full RTRL's mean gain, as its gain on a seed may be 0. If this gain is equal on all seeds, the
+    result is that of Eq. 10.
     """
     gap = criteria.log_gain(columns, TRACES.key, "full")
     gained = criteria.log_gain(columns, TRACES.key, "k4")

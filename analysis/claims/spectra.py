@@ -53,7 +53,7 @@ def middle(_: NDArray[np.int64], values: Array) -> float:
 
 
 def _influence(stream: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
-    """Select an array of full RTRL, reduced to one number per cell.
+    """Select the cells of full RTRL on a stream, and one of their arrays. `reduce` turns it into one number per cell.
 
     For the array `condition`, the condition number of the immediate influence is selected too, for comparison.
     """
@@ -63,12 +63,12 @@ def _influence(stream: str, metric: str, reduce: Reduce, prefix: str, **pinned: 
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
-    """Select an array of full RTRL on the sine, reduced to one number per cell."""
+    """Select full RTRL's cells on the sine, and one of their arrays. `reduce` turns it into one number per cell."""
     return _influence("sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
-    """Select an array of full RTRL on the Lorenz system, reduced to one number per cell."""
+    """Select full RTRL's cells on Lorenz, and one of their arrays. `reduce` turns it into one number per cell."""
     return _influence("lorenz", metric, reduce, prefix, hidden=64)
 
 
@@ -87,7 +87,7 @@ def collapsed(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """Drop from the columns the seeds whose spectrum has collapsed, as Table 13 does."""
+    """Remove the seeds with a collapsed spectrum from the columns, as Table 13 does."""
     healthy = ~collapsed(columns)
     return {name: values[healthy] for name, values in columns.items()}
 
@@ -165,7 +165,7 @@ scale = Claim(
 
 
 def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
-    """Select an array that compares gradients, reduced to one number per cell."""
+    """Select cells and one of their arrays that compare gradients. `reduce` turns it into one number per cell."""
     return (Cells("paper/alignment", "alignment", rows, {"hidden": 64}, metric=metric, decay_0=DECAY_0, reduce=reduce),)
 
 

@@ -32,7 +32,7 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, MARGIN, CANNOT, PAPER_CANNOT, NOT_AT_HAN
 LOST = "lost"
 """First word of a line's `paper` text if our copy of the paper has lost the number."""
 RARE = 0.05
-"""Largest share of seeds that counts as almost none, the opposite of "fails on some seeds"."""
+"""Largest share of failing seeds that counts as almost none. A claim that some seeds fail excludes such a share."""
 PRECISE = 0.25
 """An interval is precise if its half-width is below this fraction of the zone's width."""
 _SLACK = 1e-9
@@ -53,7 +53,7 @@ class Judged:
     needed: Callable[[float], int | None] | None = None
     """Function from a level of significance to the number of seeds that would decide the line."""
     note: str = ""
-    """Text appended to `why` for every verdict."""
+    """Text that is appended to the reason, whatever the verdict is."""
 
 
 class Settled(NamedTuple):
@@ -90,7 +90,7 @@ def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
 
     Args:
         judged: the line, judged on its own.
-        p_values: one p per tested line of the claim: its own p if it is refuted on its own, otherwise 1.
+        p_values: for each tested line of the claim, the line's p if the line is refuted on its own, otherwise 1.
         i: the index of the line in `p_values`.
     """
     if judged.p is None:
@@ -111,11 +111,11 @@ def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
 
 
 def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
-    """Return the verdict on a claim: refuted if any line is, reproduced only if every line that counts is.
+    """Return the verdict on a claim.
 
-    In all other cases it is the first of these verdicts that a line has: not run, cannot be separated, on the
-    margin. Lines whose number is lost, or on which the paper cannot tell, do not count unless there are no other
-    lines.
+    It is the first of these verdicts that any line of the claim has: not reproduced, not run, cannot be separated, on
+    the margin, reproduced, checked by tests. A line does not count if its number is lost or if the paper cannot tell.
+    If no line counts, the verdict is that of the first line.
 
     Args:
         claim: the claim.
@@ -149,7 +149,10 @@ def estimated(criterion: Interval, columns: Columns) -> Estimated:
 
 
 def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tuple[float, float] | None:
-    """Return the interval of the paper's own seeds, in the statistic's scale; None if the paper does not print them."""
+    """Return the interval of the paper's own seeds, in the statistic's scale; None without a sample of these seeds.
+
+    It is (-inf, inf) if these seeds do not show that the criterion's premise holds.
+    """
     if sample is None:
         return None
     if isinstance(sample, Summary):
@@ -213,10 +216,10 @@ def _without_premise(criterion: Interval, gap: Estimated) -> Judged:
 
 
 def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], margin: float) -> str:
-    """Return the verdict on an interval: reproduced inside the zone, not reproduced outside.
+    """Return the verdict on a line whose interval is `ends`: reproduced inside the zone, not reproduced outside.
 
-    An interval that contains an end of the zone is on the margin if it is precise; otherwise it cannot be
-    separated.
+    An interval that contains an end of the zone is on the margin if its half-width is below `PRECISE` times the
+    zone's width. Otherwise it cannot be separated. In place of the width of an unbounded zone, 2 * `margin` is used.
     """
     if _within(ends, zone):
         return REPRODUCED
@@ -227,7 +230,7 @@ def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], 
 
 
 def _within(ends: tuple[float, float], zone: tuple[float, float]) -> bool:
-    """Return whether an interval lies in a zone. Their ends may be equal."""
+    """Return whether an interval lies in a zone. The two may have an end in common."""
     slack = _SLACK * max(1.0, *(abs(end) for end in ends if math.isfinite(end)), 0.0)
     return zone[0] - slack <= ends[0] and ends[1] <= zone[1] + slack and ends[0] <= ends[1]
 
@@ -242,7 +245,7 @@ def _range(criterion: Interval, low: float, high: float) -> str:
 def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
     """Return a sentence on the trivial predictors that also lie in the zone; empty if none does.
 
-    It is also empty if the statistic is not an error or accuracy (`level`).
+    It is also empty if the statistic is not an error or an accuracy (if `criterion.level` is false).
     """
     if not criterion.level:
         return ""
@@ -283,9 +286,10 @@ def _inside_p(count: int, n: int, zone: tuple[float, float]) -> float:
 
 
 def _share_needed(criterion: Share, share: float) -> int | None:
-    """Return the least number of seeds at which `share` would be inside the paper's interval or differ from its share.
+    """Return about the least number of seeds at which a share of this size would decide the line.
 
-    None if more than `MAX_SEEDS` would be needed.
+    At this number, the share's interval lies inside the interval of the paper's share, or the difference of the two
+    shares is significant. None if more than `MAX_SEEDS` are needed.
     """
     zone = share_interval(criterion.count, criterion.sample)
     n = 2
@@ -322,13 +326,15 @@ def _reported(criterion: Interval, value: float) -> float | None:
 
 
 def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = "") -> str | None:
-    """Return the command that runs the line's missing cells, or that chooses one of several settings.
+    """Return the shell command that runs the line's cells or its test; None if there is no such command.
+
+    If the line's cells have several settings, return the command that computes the claims for one of these settings.
 
     Args:
         line: the line.
         data: the line's data.
-        narrowing: experiment -> predicate, for all lines whose cells have several settings; one command serves all
-            lines.
+        narrowing: experiment -> predicate that selects one setting, for all lines whose cells have several settings.
+            The command contains all these predicates, so that it serves all lines.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
@@ -341,5 +347,5 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
 
 
 def pooled(line: Line) -> bool:
-    """Return whether a p-value can decide the line, so that it counts as a test of its claim."""
+    """Return whether a p-value can decide the line; the line then counts as a test of its claim."""
     return isinstance(line.judge, Interval | Agreement | Share)

@@ -1,8 +1,8 @@
-"""Figure: cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
+"""Figure: cosine between each rule's gradient and exact RTRL's, against k, before and after the shift (Sec. 5.1).
 
-Unlike the paper, the figure includes k = 0, and shows the past part of the gradient separately. Every rule except the
-decaying trace has the exact immediate part, which raises the cosine of the whole gradient. Each rule is measured on its
-own trajectory.
+Unlike the paper, the figure includes k = 0. It also shows the past part of the gradient separately, which is the
+gradient without its immediate part. Every rule except the decaying trace computes the immediate part exactly, which
+raises the cosine of the whole gradient. Each rule is measured on its own trajectory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _select = one_part("alignment", PART)
 def data(source: Source) -> pl.DataFrame:
     """Compute the mean cosines over `WINDOW` steps before the shift, and over as many after it.
 
-    Columns: row, k (null for traces), seed, name (whole gradient or past part), period ("before", "after"), cosine.
+    Columns: row (the rule's key), k (null for traces), seed, name (`cosine_all` for the whole gradient,
+    `past_cosine_all` for its past part), period ("before", "after"), cosine.
     """
     return _values(_select(source))
 

@@ -28,8 +28,9 @@ _select = one_part("curves", PART)
 def data(source: Source) -> pl.DataFrame:
     """Compute the running mean of squared errors, summarized over seeds.
 
-    Columns: row, step (0: first after the shift), median, low, high, n. A seed counts at a step only if it has all
-    `WINDOW` errors up to this step. So it does not count after it has diverged.
+    Columns: row (the rule's key), step (0: first after the shift), median, low and high (the range over seeds), n
+    (the number of seeds). A seed counts at a step only if it has an error at each of the last `WINDOW` steps. So it
+    does not count after it has diverged.
     """
     return _summary(_select(source))
 

@@ -27,7 +27,10 @@ _select = parts_of("decay", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Read the errors of the done cells. Columns: hidden, row, decay (null for k = 4), seed, mse."""
+    """Read the errors of the done cells.
+
+    Columns: hidden (the number of units), row (the rule's key), decay (null for k = 4), seed, mse.
+    """
     return _values(_select(source))
 
 

@@ -52,8 +52,9 @@ _select = parts_of("decoding", PARTS)
 def data(source: Source) -> pl.DataFrame:
     """Compute the running mean of errors over session B, summarized over seeds.
 
-    Columns: label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high. A seed counts at a time only if it
-    has all `WINDOW` points up to this time. So it does not count after it has diverged.
+    Columns: label (of the pair of sessions), name (`mse_b` with learning, `frozen_b` without), row (the rule's key),
+    minutes, median, low and high (the range over seeds). A seed counts at a time only if it has all of the last
+    `WINDOW` points. So it does not count after it has diverged.
     """
     return pl.concat([_summary(part) for part in _select(source)])
 

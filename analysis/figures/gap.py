@@ -1,7 +1,8 @@
 """Figure: recovery (Eq. 12), and error relative to a refitted ridge, against the days between two sessions.
 
 The paper has one pair of sessions and asks for more pairs. This figure has every ordered pair of the available
-sessions, forwards and backwards in time. A pair has a hollow mark if the channels of one session are in another order.
+sessions, forwards and backwards in time. The mark of a pair is hollow if the channels of one of its sessions are in
+another order than in the recordings before and after it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ METRICS = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "ga
 LOWEST, HIGHEST = -50.0, 250.0
 """Axis range in percent; recoveries beyond it are drawn at the edge.
 
-They occur where the loss that Eq. 12 divides by is near 0.
+Such recoveries occur where the denominator of Eq. 12 (the frozen decoder's rise in MSE) is near 0.
 """
 REFIT = "ridge_refit_b_late"
 BEFORE = 0.5
@@ -40,8 +41,10 @@ BESIDE = (0.9, 1.0, 1.1)
 def data(source: Source) -> pl.DataFrame:
     """Compute one row per pair of sessions and rule, with means over seeds.
 
-    Columns: session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery. Recovery is Eq.
-    12 of the means in percent; it is null if the frozen decoder lost nothing.
+    Columns: session_a, session_b, row (the rule's key), days (between the sessions, not negative), relabelled, n (the
+    number of seeds), the means of the errors in `METRICS`, and recovery. `relabelled` tells whether two different
+    sessions are paired of which at least one is in `ANOTHER_ORDER`. Recovery is Eq. 12 of the means, in percent. It
+    is null if the frozen decoder's error did not rise.
     """
     names = [name for name in METRICS if name != "gap_days"]
     frames = []
@@ -82,7 +85,10 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Draw recovery (left) and error relative to a refitted ridge (right). One mark per pair, hollow if relabelled."""
+    """Draw recovery (left) and error relative to a refitted ridge (right), one mark per pair and rule.
+
+    A mark is hollow if the pair is `relabelled` (see `data`).
+    """
     frame = data(source).filter(pl.col("days").is_not_null())
     sheet, (left, right) = page(DOUBLE, 3.0, 2, share=False)
     for row, aside in zip(ROWS, BESIDE, strict=True):
@@ -141,7 +147,10 @@ def caption(source: Source) -> str:
 
 
 def _trend(frame: pl.DataFrame) -> str:
-    """Describe the rank correlation of gap and recovery, one number per rule. Relabelled pairs are left out."""
+    """Describe the rank correlation of gap and recovery over the clean pairs, one number per rule.
+
+    In a clean pair, the sessions differ, and neither of them is in `ANOTHER_ORDER`.
+    """
     clean = frame.filter(~pl.col("relabelled") & (pl.col("session_a") != pl.col("session_b")))
     correlations = []
     for row in ROWS:

@@ -1,8 +1,9 @@
 """Figure: recovery and accuracy against the number of heads that gradients pass through (the paper's Sec. 4.7).
 
-The paper has no such figure. In the variant *detached* the other heads are cut out of the gradient, in the variant
-*zeroed* they are zeroed in the forward pass. Both variants share the axes. In each variant, 0 % recovery is the
-accuracy of its network with one head. Naive baselines are drawn beside the accuracies.
+The paper has no such figure. There are two variants, on the same axes. In the variant *detached*, gradients do not
+pass through the other heads. In the variant *zeroed*, the other heads are set to zero in the forward pass. For each
+variant, 0 % recovery is the accuracy of its own network with one head. Naive baselines are drawn beside the
+accuracies.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """Build the row in which training zeroes all heads outside the subset. Testing uses all heads."""
+    """Build the row in which training zeroes all but k heads of each block. Testing uses all heads."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 
@@ -39,7 +40,7 @@ PARTS = (
     Selection("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), TRANSFORMER, "zeroed", METRIC, seeds=SEEDS),
 )
 SERIES = (("detached", TRACE_LIKE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
-"""For each part: label, key of the row with 0 % recovery, colour, marker."""
+"""For each part (variant): label, key of the row with 0 % recovery, colour, marker."""
 SHOWN = (-60.0, 200.0)
 LACKS = {
     "gap": "the dense network is not better than the floor on these seeds",
@@ -53,7 +54,8 @@ _select = parts_of("heads", PARTS)
 def data(source: Source) -> pl.DataFrame:
     """Compute accuracies and recoveries.
 
-    Columns: part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS` if recovery is null).
+    Columns: part ("detached" or "zeroed"), row (the method's key), k, seed, accuracy, recovery (percent), lack (the
+    key of the reason in `LACKS` if only recovery is null, otherwise null).
     """
     return _rated(_select(source))
 

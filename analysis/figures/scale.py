@@ -48,17 +48,22 @@ _select = parts_of("scale", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Compute the recoveries. Columns: place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery.
+    """Compute the recoveries.
 
-    Recovery is in percent. It is null if full RTRL is not better than the traces. A seed without traces or without
-    full RTRL is left out.
+    Columns: place (index into `PARTS`), row (the key of k = 4 or of decay 0), seed, gap (ln MSE of the traces - ln
+    MSE of full RTRL), recovery (percent; null if the gap is not positive). A seed without traces or without full RTRL
+    is left out.
     """
     return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Draw one column per part: seeds as marks, medians as bars, and the number of seeds with a gap to recover."""
+    """Draw one column per entry of `PARTS`: seeds as marks, medians as bars.
+
+    The label of a column gives the number of seeds on which full RTRL is better than the traces. Only these have a
+    recovery.
+    """
     parts = _select(source)
     frame = _rated(parts)
     low, high = SHOWN

@@ -54,18 +54,26 @@ def one_part(figure: str, selection: Selection) -> Callable[[Source], Part]:
 
 
 def mse(part: Part) -> pl.DataFrame:
-    """Return the part's metric in its done cells. Columns: row, experiment, seed, mse (null if a cell lacks it)."""
+    """Return the part's metric in its done cells.
+
+    Columns: row (the method's key), experiment, seed, mse (the metric's value; null if a cell lacks it).
+    """
     return part.values().rename({"value": "mse"})
 
 
 def per_seed(part: Part, metric: str) -> pl.DataFrame:
-    """Return a metric that depends on the stream but not on the method, one row per seed. Columns: seed, mse."""
+    """Return a metric that depends on the stream but not on the method.
+
+    There is one row per seed. Columns: seed, mse (the metric's value).
+    """
     mean = pl.col("value").drop_nulls().mean().alias("mse")
     return part.values(metric).group_by("seed", maintain_order=True).agg(mean)
 
 
 def series(part: Part) -> pl.DataFrame:
-    """Read the part's arrays, one row per entry. Columns: row, seed, name, step, value (null if not finite).
+    """Read the entries of the part's arrays, in one frame.
+
+    Columns: row (the method's key), seed, name (of the array), step, value (null if not finite).
 
     Raises:
         InputError: the part has done cells, but none of them has any of the arrays.

@@ -29,7 +29,10 @@ _select = parts_of("spread", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Read the errors of the done cells, and add the row "persistence". Columns: hidden, row, seed, mse."""
+    """Read the errors of the done cells, and add those of persistence.
+
+    Columns: hidden (the number of units), row (the method's key, or "persistence"), seed, mse.
+    """
     return _values(_select(source))
 
 
@@ -99,7 +102,7 @@ def _values(parts: list[Part]) -> pl.DataFrame:
 
 
 def _printed() -> pl.DataFrame:
-    """Read the seeds of the paper's Table 4. Columns: hidden, row, seed, mse."""
+    """Read the error of each seed in the paper's Table 4. Columns: hidden, row, seed, mse."""
     name = pl.col("row").str.extract_groups(r"^n(?<hidden>\d+)/(?<key>\w+)$").struct
     return (
         paper_values("table04")

@@ -45,7 +45,10 @@ _select = one_part("step", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Read the errors of the done cells, and add the row "persistence", with null k. Columns: row, k, seed, mse."""
+    """Read the errors of the done cells, and add those of persistence.
+
+    Columns: row (the method's key, or "persistence"), k (null for persistence), seed, mse.
+    """
     return _values(_select(source))
 
 

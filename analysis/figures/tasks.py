@@ -25,7 +25,11 @@ _select = one_part("tasks", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Compute mean accuracies over seeds. Columns: row, after, task (both from 1), accuracy, n."""
+    """Compute mean accuracies over seeds.
+
+    Columns: row (the method's key), after (the last task trained), task (the task tested; both from 1), accuracy, n
+    (the number of seeds).
+    """
     return _matrix(_select(source))
 
 

@@ -1,4 +1,7 @@
-"""The results of the paper's own seeds: as columns by seed or, where these are not printed, as mean and deviation."""
+"""The results of the paper's own seeds.
+
+They are columns with one entry per seed or, if the paper does not print the seeds, a mean and a standard deviation.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,11 @@ def per_seed(table: str, rows: Mapping[str, str], quantity: str = "mse") -> dict
 
 
 def decoding() -> Columns:
-    """Return Table 12 as columns of Experiment 9.
+    """Return Table 12 as columns of Experiment 9. All of them are MSE, with one entry per seed.
 
-    Without a prefix: MSE late in B, adapting. `frozen_`: MSE late in B, frozen. `end_`: MSE at the end of A, which
-    is not printed, but follows by Eq. 12 from the recoveries of k = 4.
+    A column named after a method is the MSE of the adapting decoder late in session B. The prefix `frozen_` marks the
+    MSE of the frozen decoder late in B, and `end_` the MSE at the end of A. The paper does not print the MSE at the
+    end of A. It follows by Eq. 12 from the recoveries of k = 4.
     """
     rows = {"k4": "k4", "traces_decay095": "traces_decay095", "full": "full"}
     mse = per_seed("table12", {**rows, "frozen": "frozen"})
@@ -69,7 +73,7 @@ def decoding() -> Columns:
 
 
 def selected_heads() -> Columns:
-    """Return Table 11 as accuracies, on a scale where the floor is 0 and the dense reference 1."""
+    """Return the recoveries of Table 11 as accuracies, on a scale from 0 (`trace_like`) to 1 (`dense_ref`)."""
     names = ("fisher_oracle", "entropy_oracle", "random", "entropy_anti", "fisher_anti")
     columns = {name: v / 100 for name, v in per_seed("table11", {name: name for name in names}, "recovery").items()}
     seeds = columns["random"].size

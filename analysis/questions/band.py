@@ -1,4 +1,7 @@
-"""Bands for the median difference after each seed, valid at all seeds together; and the size of a fixed plan."""
+"""Confidence bands for the median difference after each seed, and the number of seeds of a fixed plan.
+
+All bands are valid at once, so a sweep may end after any seed. A fixed plan chooses its number of seeds in advance.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from raysweep.analysis.questions.sequential import LEVEL, log_evidence
 
 PLAN_EFFECT, PLAN_POWER = 0.5, 0.8
-"""The effect that the fixed plan detects, in standard deviations of the differences, and its power."""
+"""The fixed plan's effect to detect, in standard deviations of the differences, and its power to detect it."""
 _GRID = 81
 _MAX_SEEDS = 400
 """Maximum number of seeds in the band; later seeds are left out. The computing time grows with its square."""
@@ -28,11 +31,11 @@ class Point(NamedTuple):
 
 
 def band(differences: NDArray[np.float64], questions: int = 1, level: float = LEVEL) -> list[Point]:
-    """Compute the median of a - b and its band after each seed.
+    """Compute the median of a - b and its confidence band after each seed; an empty list if no difference is finite.
 
-    The band is the set of shifts that no one-sided e-value has rejected so far, at `level` over all questions. With a
-    probability of at least 1 - `level`, the true difference is in the bands after all seeds. The ends of a band are
-    values of a grid of about three times `_GRID` shifts.
+    The band contains the values of the true difference that neither one-sided e-value has rejected so far, at `level`
+    over all questions. With a probability of at least 1 - `level`, the true difference is in every band, after any
+    number of seeds. The ends of a band are taken from a grid of about 3 * `_GRID` values.
 
     Args:
         differences: shape (seeds,): a - b in order; infinite if one of the two failed.

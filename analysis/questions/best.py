@@ -1,13 +1,13 @@
 """`best`: all settings ordered by a metric, and the set of those that may be the best.
 
-The set contains the best setting with a probability of 95 %. For each setting, the hypothesis that it is the best is
-tested, and the setting stays in the set unless the hypothesis is rejected. The statistic is the largest of its
-standardised paired differences from all other settings. Its distribution comes from flipping the signs of all
+The set contains the best setting with a probability of 95 %. A setting stays in the set unless a test rejects the
+hypothesis that this setting is the best. The test statistic is the largest of the setting's standardised paired
+differences from all other settings. The distribution of the statistic comes from flipping the signs of all
 differences of a seed together (Westfall and Young's max-T).
 
-No further correction is needed. Each setting is tested against all others, not only against the one with the best mean,
-so the choice of the best from the same data adds no error. Only a wrong rejection of the truly best setting violates
-the 95 %, and that is a single test.
+No further correction is needed. Each setting is tested against all others, not only against the one with the best
+mean, so the choice of the best from the same data adds no error. Only a wrong rejection of the truly best setting
+violates the 95 %, and that is a single test.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Best:
-    """The settings in order: first those that may be the best, and within each of the two groups by mean.
+    """The settings in order: first those that may be the best, then the others; both groups are sorted by mean.
 
     Args:
         metric: the metric's name.

@@ -142,9 +142,10 @@ def compare(
 ) -> Comparisons:
     """Compare the setting `a` with each of the others, paired by seed.
 
-    If predicates select several settings, these are compared stratum by stratum. A stratum is one combination of
-    values of the keys that vary and of which both sides share a value. In a stratum, each side must have one
-    setting.
+    If predicates select several settings, these are compared stratum by stratum. A key forms strata if its values
+    vary and at least one value occurs on both sides, in `a` and in the other. A stratum is one combination of the
+    values of all these keys. In a stratum, each side must have exactly one setting; a stratum with settings on only
+    one side is left out.
 
     Args:
         store: a store, its folder or its address.
@@ -189,7 +190,7 @@ def compare(
 
 
 def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicates: str) -> tuple[Comparison, Array]:
-    """Return the comparison before Holm's correction, and its differences a - b by seed, where lower is better."""
+    """Return the comparison before Holm's correction, and differences a - b by seed, negative where a is better."""
     one, other = (cells.outcomes(i, metric, better) for i in (pair.a, pair.b))
     seeds = paired([one, other])
     names = [cells.settings[pair.a], cells.settings[pair.b]]
@@ -215,9 +216,9 @@ def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicate
 
 
 def _further(differences: Array, level: float) -> int | None:
-    """Return the number of further pairs for a power of 80 % at `level`, if they are distributed like `differences`.
+    """Return the number of further pairs for a power of 80 % at `level`, if they are like the pairs of `differences`.
 
-    None if the mean difference is 0, or if more than `_MAX_FURTHER` pairs are needed.
+    None if the mean difference is 0, if there are fewer than two pairs, or if more than `_MAX_FURTHER` are needed.
     """
     weight = weights(differences)
     mean = abs(float(weight.mean()))

@@ -31,15 +31,17 @@ class Verdict:
         question: the question's name, and the stratum's values, if any.
         digest: digest of the question's text.
         verdict: `a is better`, `b is better`, `equal within the margin`, `best: NAME` or `open`.
-        seeds: the number of seeds at which the verdict was reached; while it is open, the number of seeds used so far.
+        seeds: the number of seeds at which the verdict was reached; while the question is open, the number of seeds
+            used so far.
         detail: the settings, estimate and evidence, as text.
         asked_at: when a launch first recorded the question; None if the record has no valid time.
-        ended_before: the number of the question's cells that had ended by then.
+        ended_before: the number of the question's cells that had ended before `asked_at`; if `asked_at` is None, the
+            number of all its ended cells.
         dropped: whether the latest version of the sweep file no longer has the question.
         metric: the metric's name.
         cells: the number of ended cells of the question's settings, including those run for other questions.
         planned: the number of cells of a fixed plan (`band.planned_seeds`), over all settings of the question.
-        path: the estimate and its band after each seed; empty if the question is which of several settings is the best.
+        path: the estimate and its band after each seed; empty for a question for the best of several settings.
     """
 
     sweep: str
@@ -103,13 +105,13 @@ def questions(store: str | Path | Store) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class Declared:
-    """A question that versions of a sweep file declare.
+    """A question that at least one version of a sweep file declares.
 
     Args:
         question: the question.
         variants: the variants from which its settings are selected: those of the latest launch with the question.
-        at: when a launch first recorded it; None if no launch has, or the record has no valid time.
-        dropped: whether the latest version of the sweep file no longer has it.
+        at: when a launch first recorded the question; None if no launch has, or if the record has no valid time.
+        dropped: whether the latest version of the sweep file no longer has the question.
     """
 
     question: Question
@@ -146,7 +148,7 @@ def verdicts(sweep: str, parts: Sequence[tuple[Declared, Part]], cells: Recorded
 
     Args:
         sweep: the sweep's name.
-        parts: the parts of all its questions. Their number corrects the level for multiple questions.
+        parts: the parts of all questions of the sweep. The level is corrected for the number of parts.
         cells: the recorded cells.
     """
     for entry, part in parts:

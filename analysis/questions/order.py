@@ -23,8 +23,8 @@ def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
         recorded: the recorded sweeps, oldest first.
 
     Returns:
-        Columns cell_id, seed, those of `cells.VARIANT`, retries (of the last request), and asked: the cell's place in
-        the order. Cells of one seed that were first requested together have the same place.
+        Columns cell_id, seed, those of `cells.VARIANT`, retries (of the last request), and request_places: the cell's
+        place in the order. Cells of one seed that were first requested together have the same place.
     """
     frames = [entry.requested for entry in sorted(recorded, key=_launch)]
     if not frames:
@@ -37,6 +37,9 @@ def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
 
 
 def _launch(entry: RecordedSweep) -> int:
-    """Return the generation of the launch that recorded a sweep; 0 if the record has none."""
+    """Return the generation of the launch that recorded a sweep; 0 if the record has none.
+
+    Generations number the launches on a store in their order.
+    """
     epoch = entry.metadata.get("epoch")
     return epoch if isinstance(epoch, int) else 0

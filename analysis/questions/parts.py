@@ -46,7 +46,7 @@ class Part:
 
 
 def parts_of(question: Question, variants: pl.DataFrame) -> list[Part]:
-    """Split a question into at least one part, over the settings of `variants` (`cells.VARIANTS_SCHEMA`).
+    """Split a question into its parts (at least one), with settings from `variants` (`cells.VARIANTS_SCHEMA`).
 
     The variants need not have any cells.
     """
@@ -151,9 +151,9 @@ class Evidence:
 
     Args:
         part: the part.
-        outcomes: the outcomes of each of its settings.
+        outcomes: the outcomes of each setting of the part.
         decision: the verdict on a comparison of two settings; None for a question for the best of several.
-        race: the settings that are shown not to be the best; None for a comparison of two.
+        race: the evidence against each setting being the best; None for a comparison of two.
         differences: shape (pairs,): the differences a - b that are used, in order; lower is better. Empty for a
             question for the best.
     """
@@ -187,7 +187,7 @@ class Evidence:
 
     @property
     def pairs(self) -> int:
-        """The number of seeds used; for a question for the best, of the setting in `left` with the fewest."""
+        """The number of seeds used; for a question for the best, the smallest number over the settings in `left`."""
         if self.race is None:
             return self.differences.size
         return int(self.race.seeds[self.left].min()) if self.left else 0

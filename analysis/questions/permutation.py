@@ -1,9 +1,10 @@
 """Sign-flip permutation tests of paired differences.
 
 If two settings are equal, exchanging their outcomes at one seed changes nothing, so each difference is positive or
-negative with equal chance. The test compares the observed statistic with its values under all assignments of signs, or
-under a random sample of them. A difference is infinite if one of the two cells failed. Then the ranks of the sizes
-replace the sizes. The test remains valid, as flipping signs changes no size.
+negative with equal chance. The test compares the observed statistic with its values under all assignments of signs,
+or under a random sample of them. A difference is infinite if one of the two cells failed. If any difference is
+infinite, each difference is replaced by the rank of its absolute value, with its sign. The test remains valid,
+because flipping signs does not change the ranks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TOLERANCE = 1e-9  # sums of the same numbers in another order are equal
 
 
 def weights(differences: Array) -> Array:
-    """Return the differences, or their ranks by size with the sign of the difference if any difference is infinite."""
+    """Return the differences; if any is infinite, return the ranks of their absolute values, with their signs."""
     if np.isfinite(differences).all():
         return differences
     return np.sign(differences) * ranks(np.abs(differences))
@@ -53,7 +54,7 @@ def two_sided_p(differences: Array) -> float:
 
 
 def max_p(differences: Array, samples: int = SAMPLES) -> float:
-    """Compute the one-sided p of the largest of several standardised sums. The signs of a row are flipped together.
+    """Compute the one-sided p of the largest standardised column sum. All signs of a row are flipped together.
 
     Args:
         differences: one row per seed, one column per competitor, positive where the competitor is better; nan where

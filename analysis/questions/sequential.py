@@ -4,12 +4,12 @@ Under the null hypothesis that a difference of any size is at most as likely to 
 
     E_t = prod over i <= t of (1 + tanh(rate * z_i) * sign(d_i))
 
-is a supermartingale that starts at 1. The probability that it ever exceeds 1 / alpha is alpha at most (Ville), however
-often it is looked at and for whatever reason the sweep ends.
+is a supermartingale that starts at 1. The probability that it ever exceeds 1 / alpha is alpha at most (Ville),
+however often it is looked at and for whatever reason the sweep ends.
 
 - d_i is the difference at seed i. A difference of 0 is no evidence.
-- z_i = PHI^-1((1 + u_i) / 2) is its score, where u_i is the rank of |d_i| among |d_1| .. |d_i|, scaled to 0 .. 1. It
-  depends on sizes alone, so no moment of the differences needs to exist.
+- z_i = PHI^-1((1 + u_i) / 2) is the score of d_i, where u_i is the rank of |d_i| among |d_1| .. |d_i|, scaled to
+  0 .. 1. The score depends on sizes alone, so no moment of the differences needs to exist.
 - A failed cell makes the difference infinite. The score is then `INFINITE_SCORE`.
 - E_t is averaged over the rates in `RATES`. For normal differences the best rate is their mean over their standard
   deviation.
@@ -17,8 +17,8 @@ often it is looked at and for whatever reason the sweep ends.
 The assumption: seeds are independent, and where settings do not differ, a seed's two outcomes are exchangeable.
 
 Source of the product: A. Ramdas, J. Ruf, M. Larsson, W. Koolen, "Admissible anytime-valid sequential inference must
-rely on nonnegative martingales", 2020, section on symmetric distributions; the bet for normal shifts and the ranks are
-ours, chosen by `benchmarks/questions.py`.
+rely on nonnegative martingales", 2020, section on symmetric distributions. The factor tanh(rate * z_i), which suits
+normal shifts, and the ranks are ours, chosen by `benchmarks/questions.py`.
 """
 
 from __future__ import annotations
@@ -90,14 +90,13 @@ def log_evidence(differences: Array) -> Array:
 
 
 def decide(differences: Array, margin: float | None = None, questions: int = 1, level: float = LEVEL) -> Decision:
-    """Return the first verdict that the differences allow, in the order in which they became known.
+    """Return the verdict that is reached first, as the differences are added one by one; `OPEN` if none is reached.
 
     Each of the three verdicts needs an e-value of 2 * questions / level. Whatever the true difference is, at most
-    two of the one-sided verdicts are wrong. So the probability of any wrong verdict over all questions is at most
-    `level`.
+    two of the three are wrong. So the probability of any wrong verdict over all questions is at most `level`.
 
     Args:
-        differences: a - b for each seed, where lower is better; infinite if one of the two failed.
+        differences: a - b for each seed, in order; lower is better, infinite if one of the two failed.
         margin: differences below it in size count as equal; None: the verdict `EQUAL` is not given.
         questions: the number of questions asked together.
         level: the probability of a wrong verdict.
@@ -125,17 +124,18 @@ def decide(differences: Array, margin: float | None = None, questions: int = 1, 
 
 
 LITTLE = 0.1
-"""log E below which the evidence has no pace to extrapolate."""
+"""Smallest ln E from which the number of further seeds is extrapolated."""
 
 
 class Race(NamedTuple):
     """The evidence against each of several settings being the best. All arrays have the shape (settings,).
 
     Args:
-        dropped: the number of seeds after which the setting was shown not to be the best; 0 if it was not.
-        seeds: the number of seeds that were used.
-        log_e: the largest natural logarithm so far of the e-value against the hypothesis that the setting is the best.
-        needed: the logarithm at which a setting is dropped; a single number.
+        dropped: the number of seeds after which the setting was shown not to be the best; 0 if this has not been
+            shown.
+        seeds: the number of the setting's seeds that were used.
+        log_e: ln of the largest e-value so far against the hypothesis that the setting is the best.
+        needed: the `log_e` at which a setting is dropped; a single number.
     """
 
     dropped: NDArray[np.int64]
@@ -189,13 +189,14 @@ def race(outcomes: Array, request_places: NDArray[np.int64], questions: int = 1,
 def in_order(outcomes: Array, request_places: NDArray[np.int64]) -> Array:
     """Return the differences a - b of two settings, shape (pairs,), in the order in which their cells were requested.
 
-    The place of a pair is that of its later cell. The differences end before the first requested pair that has not
-    ended. If later pairs were used, cells that end soon would count more. Therefore the evidence does not depend on how
-    long cells take, on interruptions, or on when it is computed.
+    The place of a pair is that of its later cell. The first pair without both outcomes, and all pairs after it, are
+    left out, because cells with a short running time would otherwise count more. So the evidence does not depend on
+    how long cells take, on interruptions, or on when it is computed.
 
     Args:
         outcomes: shape (2, seeds): a and b; nan without an outcome.
-        request_places: shape (2, seeds): the place of each cell among all requested cells, -1 if it was not requested.
+        request_places: shape (2, seeds): the place of each cell among all requested cells, -1 if it was not
+            requested.
     """
     places = np.unique(request_places.max(axis=0)[(request_places >= 0).all(axis=0)])
     differences, pending = _by_place(0, outcomes, request_places, places)
@@ -206,9 +207,10 @@ def in_order(outcomes: Array, request_places: NDArray[np.int64]) -> Array:
 def _by_place(
     i: int, outcomes: Array, request_places: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the differences of setting i from all settings at each place, shape (settings, places); 0 without a pair.
+    """Return the outcome of setting i minus that of every setting, by place in the order of requests.
 
-    Also return which pairs were requested and have not ended, shape (places, settings).
+    The differences have the shape (settings, places); they are 0 without a pair. Also return which pairs were
+    requested and have not ended, shape (places, settings).
     """
     requested = (request_places >= 0) & (request_places[i] >= 0)
     requested[i] = False
@@ -237,6 +239,6 @@ def fewest(questions: int = 1, level: float = LEVEL, settings: int = 2) -> int:
 
 
 def difference(a: Array, b: Array) -> Array:
-    """Return a - b. It is 0 where both are infinite, as two failures are equal, and where one is nan."""
+    """Return a - b, or 0 where one of the two is nan or both are infinite (two failures are equal)."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(a - b, nan=0.0, posinf=np.inf, neginf=-np.inf))

@@ -1,8 +1,8 @@
 """Settings of a store, the cells that a predicate selects, and their outcomes in one metric.
 
-A setting is what the cells of different seeds share: experiment, workload, version, method, k and config. An outcome is
-a number, lower being better. It is infinite for a cell that failed, and for a done cell without a value of the metric,
-such as a diverged one. A cell that has not ended, or was lost with its node, has no outcome.
+A setting is a combination of experiment, workload, version, method, k and config. Its cells differ only in the seed.
+An outcome is a number, lower being better. It is infinite for a cell that failed, and for a done cell without a value
+of the metric, such as a diverged one. A cell that has not ended, or was lost with its node, has no outcome.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raysweep.orchestrator.sweep.grammar.question import Setting, label
 from raysweep.workloads.registry import unknown_name
 
 FAILED = ("failed", "timed_out", "out_of_memory", "crashed")
-"""Statuses of failures that the cell itself causes; they count as its outcome."""
+"""Statuses of cells that failed by their own fault. Such a failure counts as the cell's outcome."""
 BETTER = ("lower", "higher")
 
 
@@ -50,7 +50,10 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a store, grouped by setting. `rows` has for each setting one row per cell, with status and metrics."""
+    """Cells of a store, grouped by setting.
+
+    `rows` maps the index of a setting to a frame with one row per cell, which has the cell's status and metrics.
+    """
 
     by_setting: SettingTable
     rows: Mapping[int, pl.DataFrame]
@@ -76,7 +79,7 @@ class Cells:
 
 
 def metrics_of(frames: Iterable[pl.DataFrame]) -> frozenset[str]:
-    """The names of all metrics that done cells have."""
+    """Return the names of all metrics that done cells have."""
     lists = [rows.filter(pl.col("status") == "done")["metrics"].to_list() for rows in frames]
     return frozenset(entry["name"] for metrics in lists for entries in metrics for entry in entries or ())
 
@@ -85,15 +88,15 @@ def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existi
     """Return the outcomes of the cells of one setting.
 
     Args:
-        cells: columns seed, status, metrics, finished_at; and asked, if the order of requests is known.
+        cells: columns seed, status, metrics, finished_at; and request_places, if the order of requests is known.
         metric: the metric's name.
         better: "lower" or "higher".
         name: the setting's name in messages.
         existing: all metrics of the store.
 
     Raises:
-        InputError: no cell of the store has the metric, though some have other metrics; or no cell of the setting has
-            it, though some are done and did not diverge.
+        InputError: the store has metrics, but not this one; or the setting has a done cell that did not diverge, but
+            no cell with this metric.
     """
     if existing and metric not in existing:
         raise InputError(unknown_name("metric", metric, sorted(existing)))

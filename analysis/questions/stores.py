@@ -27,7 +27,7 @@ class StoreDifferences:
     cells: pl.DataFrame
 
     def counts(self) -> dict[str, int]:
-        """Count the cells by kind of difference."""
+        """Count the differences by kind. A cell can have differences of several kinds."""
         kinds = self.cells["difference"].to_list()
         return {kind: kinds.count(kind) for kind in (ONLY_FIRST, ONLY_SECOND, STATUS, METRICS, CODE)}
 
@@ -37,7 +37,10 @@ class StoreDifferences:
 
 
 def diff(first: Store, second: Store) -> StoreDifferences:
-    """Compare two stores. Cells are the same if they have the same id, status, metrics and source digest."""
+    """Compare two stores. Cells are the same if they have the same id, status, metrics and source digest.
+
+    Metrics and source digests are compared only if the cell is done in both stores.
+    """
     one, other = _cells(first), _cells(second)
     joined = one.join(other, on="cell_id", how="full", coalesce=True, suffix="_2", maintain_order="left_right")
     keys = [pl.coalesce(name, f"{name}_2").alias(name) for name in ("method", "k", "seed")]

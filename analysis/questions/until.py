@@ -1,9 +1,9 @@
-"""`--until decided`: the cells that a launch runs next, so that the questions of its sweeps are decided with few cells.
+"""`--until decided`: the cells that a launch runs next, so that its sweeps' questions are decided with few cells.
 
 Each round reads the store afresh, so that a launch can continue after a kill. Seeds are added in the order of the
 sweep's file, followed by the integers above its largest seed. A round adds seeds to open questions within the budget,
-first to those that are cheapest to close. Only the settings of questions run. A setting that was dropped from a
-question for the best one gets no more seeds for it.
+first to those that are cheapest to close. Only the settings of questions run. If a question asks for the best of
+several settings and one of them is dropped, this setting gets no more seeds for the question.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import join_first
 
 GROWTH = 8
-"""A round adds one seed per `GROWTH` seeds of a question. At most about 1 / `GROWTH` of its seeds are superfluous."""
+"""A round adds one seed per `GROWTH` seeds of a question.
+
+So at most about 1 / `GROWTH` of the question's seeds are superfluous. More seeds are added only to fill free slots.
+"""
 AHEAD = 32
-"""Number of seeds to expand at once beyond those of the sweep file."""
+"""Number of seeds beyond those of the sweep file that are expanded into cells at once."""
 
 Place = tuple[int, int]
 """A cell, as (number of its variant, seed)."""
@@ -46,14 +49,18 @@ class _Open:
 
     @property
     def further(self) -> int:
-        """The expected number of further seeds until a verdict; if unknown, the number of seeds so far (at least 1)."""
+        """The expected number of further seeds until a verdict.
+
+        While the question has fewer seeds than any verdict needs, it is the number that is lacking. If the evidence
+        allows no estimate, it is the number of seeds so far, at least 1.
+        """
         n = self.known.pairs
         if n < self.fewest:
             return self.fewest - n
         return max(1, n if self.known.further is None else self.known.further)
 
     def step(self, factor: int) -> int:
-        """Return the number of seeds to add in a round."""
+        """Return the number of seeds to add in a round; `factor` multiplies the growth (see `GROWTH`)."""
         n = self.known.pairs
         return self.further if n < self.fewest else max(1, min(factor * math.ceil(n / GROWTH), self.further, n))
 
@@ -82,7 +89,7 @@ class UntilDecided:
         self._reason: str | None = None
 
     def table(self, slots: int) -> CellTable:
-        """See `Rounds.table`."""
+        """Return the requested cells: those tried before, then those of the next round (see `Rounds.table`)."""
         cells = self._read()
         frames = [(self._number[key], frame) for key in self._keys if (frame := cells.frames.get(key)) is not None]
         rows = [
@@ -99,25 +106,25 @@ class UntilDecided:
         return CellTable(self._variants, frame)
 
     def ran(self, cell_ids: Collection[str]) -> None:
-        """See `Rounds.ran`."""
+        """Note the cells of a round that has run (see `Rounds.ran`)."""
         self._tried.update(cell_ids)
 
     def news(self) -> tuple[str, ...]:
-        """See `Rounds.news`."""
+        """Return what was decided since the last call, one line each."""
         lines, self._news = tuple(self._news), []
         return lines
 
     def ended(self) -> str | None:
-        """See `Rounds.ended`."""
+        """Return why the rounds ended with open questions; otherwise None."""
         return self._reason
 
     def spent(self) -> tuple[float, float]:
-        """See `Rounds.spent`."""
+        """Return the CPU-seconds and GPU-seconds of all recorded attempts of the questions' cells."""
         ids = [i for key in self._keys if (frame := self._read().frames.get(key)) is not None for i in frame["cell_id"]]
         return total(self._costs(ids).values())[1:]
 
     def verdicts(self) -> list[Verdict]:
-        """See `Rounds.verdicts`."""
+        """Return the verdicts on all questions that the sweeps' files have now."""
         recorded = self._recorded()
         cells = recorded_cells(self._store, recorded)
         known: list[Verdict] = []
@@ -135,7 +142,7 @@ class UntilDecided:
         return recorded_cells(self._store, self._recorded(), retried=True, tried_now=self._tried)
 
     def _costs(self, cell_ids: Sequence[str]) -> dict[str, Cost]:
-        """Return cell id -> total cost of its attempts. Cells without attempts are left out."""
+        """Return the total cost of each cell's attempts, by cell id. Cells without attempts are left out."""
         if not cell_ids:
             return {}
         seconds = pl.col("seconds").fill_null(0)
@@ -183,7 +190,7 @@ class UntilDecided:
         self, entries: Sequence[_Open], per_cell: Mapping[Key, Cost], budget: Budget, costs: Mapping[str, Cost],
         factor: int,
     ) -> list[Place]:  # fmt: skip
-        """Choose cells for all questions that can be closed within the budget, otherwise for the cheapest one to close.
+        """Choose cells for all questions that can be closed within the budget; if there are none, for the cheapest.
 
         Args:
             entries: the open questions, the cheapest to close first.
@@ -214,7 +221,7 @@ class UntilDecided:
         return list(chosen)
 
     def _per_cell(self, cells: RecordedCells, costs: Mapping[str, Cost]) -> dict[Key, Cost]:
-        """Return setting -> mean cost of its tried cells; without any, the mean over all settings."""
+        """Return for each setting the mean cost of its tried cells; if it has none, the mean over all settings."""
         mean = _mean(costs.values())
         tried = {
             key: [costs[i] for i in frame["cell_id"] if i in costs]
@@ -257,7 +264,10 @@ class UntilDecided:
         return None
 
     def _note(self, known: Evidence) -> str:
-        """Add the changes of a question's verdict to the news, and return the verdict."""
+        """Add to the news the settings that were newly dropped, and the verdict once the question is decided.
+
+        Return the verdict.
+        """
         verdict, seeds, _ = answer(known)
         for name, at in zip(known.part.names, known.race.dropped, strict=True) if known.race is not None else ():
             if at and (known.part, name) not in self._noted:
@@ -270,7 +280,7 @@ class UntilDecided:
 
 
 def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> list[Declared]:
-    """Return the questions of a sweep's file, and those of its earlier versions: the correction counts them all."""
+    """Return the questions of a sweep's file and of its earlier versions; the correction counts all of them."""
     own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload").is_in(sweep.workloads)))
     now = {question.digest for question in sweep.questions}
     before = {e.question.digest: e for e in declared([r for r in recorded if r.key == (sweep.name, sweep.path)])}

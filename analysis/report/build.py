@@ -46,7 +46,7 @@ BUNDLED = "^[A-Za-z0-9_]+$"
 
 
 class Experiment(NamedTuple):
-    """The part of the report on one experiment."""
+    """The section of the report on one experiment."""
 
     name: str
     titles: tuple[str, ...]
@@ -95,7 +95,9 @@ class Report(NamedTuple):
     keys: tuple[str, ...]
     """The SQL columns that tell the variants of an experiment apart, for all experiments."""
     failures: pl.DataFrame
-    """Columns of `failure_groups.grouped`, plus label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, plus experiment, label, seed, error_message, traceback and log_tail of the
+    group's example cell.
+    """
     failures_more: int
     failed_attempts: int
     details: cell_details.CellDetails
@@ -228,7 +230,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Return `provenance.mixed_code`, where source digests of code with the same meaning count as one."""
+    """Return the result of `provenance.mixed_code`, with source digests of equivalent code counted as one."""
     mixed = provenance.mixed_code(done)
     if mixed.is_empty():
         return mixed
@@ -289,7 +291,10 @@ def _columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], 
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Group failed cells whose last attempts are similar. Also returns the number of groups beyond `MAX_ROWS`."""
+    """Group failed cells whose last attempts are similar.
+
+    Return the first `MAX_ROWS` groups, and the number of groups that are left out.
+    """
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

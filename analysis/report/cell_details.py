@@ -117,7 +117,10 @@ def _files(store: Store, cells: pl.Series) -> dict[str, list[dict[str, Any]]]:
 
 
 def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> dict[str, Any]:
-    """Return the paths of a cell's artifacts, and its small images as data URLs of at most about `room` bytes."""
+    """Return the paths of a cell's artifacts, and its small images as data URLs.
+
+    All URLs of the cell together have at most about `room` bytes.
+    """
     paths = [printable(row["path"]) for row in files]
     images = []
     for row in files:
@@ -134,9 +137,9 @@ def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> di
 
 
 def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
-    """Choose cells for the page: failed cells, then the first done cell of each variant, then the second of each, etc.
+    """Choose cells for the page, at most `MAX_CELLS`.
 
-    At most `MAX_CELLS` are chosen.
+    Failed cells come first. Then come the first done cell of each variant, the second of each variant, and so on.
     """
     tried = cells.filter(pl.col("attempt").is_not_null()).sort("variant", "seed", maintain_order=True)
     tried = tried.with_columns(
@@ -191,8 +194,8 @@ def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     """Describe the variants and their experiments for the page.
 
     Returns:
-        variant -> its description, and the part of its config that other variants do not share; experiment -> the
-            config that all its variants share.
+        Two maps. The first maps a variant to its description, which contains the part of its config that not all
+            variants of its experiment share. The second maps an experiment to the config that all its variants share.
     """
     described: dict[str, Any] = {}
     common: dict[str, Any] = {}

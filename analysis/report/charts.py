@@ -143,7 +143,10 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame, best: Sequence[
 
 
 def question(verdict: Verdict) -> tuple[Spec, Columns]:
-    """Build the chart of a question: the estimate of a - b and its band after each seed, and the verdict's seed."""
+    """Build the chart of a question: the estimate of a - b and its band after each seed.
+
+    A dashed line marks the number of seeds at which the question was decided.
+    """
     points = verdict.path[:: -(1 + len(verdict.path) // _MAX_POINTS)][::-1]  # the last one is among them
     scale: Scale = "linear"
     line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}

@@ -30,7 +30,9 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
-    """List the variants with missing cells, most first. Columns: experiment, label, status, cells, seeds (as text).
+    """Count the missing cells by variant and status. The rows with the most cells come first.
+
+    Columns: experiment, label, status, cells, seeds (as text).
 
     Args:
         cells: columns experiment, label, status and seed.

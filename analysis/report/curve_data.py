@@ -79,7 +79,7 @@ def curves_of(
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """List the arrays that can be drawn: `loss` first, then by number of cells.
+    """List the arrays that can be drawn. In an experiment, `loss` comes first, then the arrays that most cells have.
 
     Columns: experiment, name, length (entries in one cell).
     """
@@ -131,9 +131,9 @@ def _variants(done: pl.DataFrame, best: Sequence[int]) -> list[pl.DataFrame]:
 
 
 def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
-    """Choose the cells in which an array is read: the lowest seeds of the first variants.
+    """Choose the cells in which an array is read: of each of the first variants, those with the lowest seeds.
 
-    Together they have at most `MAX_VALUES` entries, but there is at least one cell per variant.
+    The cells have at most `MAX_VALUES` entries together, but each of these variants has at least one cell.
     """
     some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))

@@ -40,7 +40,7 @@ MAX_BYTES = 9 * 2**19
 
 
 class Level(NamedTuple):
-    """Limits on the content per experiment, and the sentence of the page that states them."""
+    """Limits on the content per experiment, and `text`, the words in which the page states these limits."""
 
     metrics: int
     curves: int

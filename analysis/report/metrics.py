@@ -33,7 +33,10 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` variants are left out."""
+    """A metric of an experiment: one row per variant, columns as `SCHEMA`.
+
+    `others` is the number of variants that are left out.
+    """
 
     name: str
     rows: pl.DataFrame
@@ -52,9 +55,10 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, of these the outcomes (see `direction.is_outcome`);
-    times (`seconds...`) come last. Each group is sorted by name. If there are too many variants, those with the lowest
-    and highest means are chosen, since either end may be the best.
+    If no metrics are requested, all metrics are ordered in three groups, and the first ones are chosen. The first
+    group has the metrics of at least half of the variants, the outcomes first (see `direction.is_outcome`), the second
+    those of fewer variants, the third times (`seconds...`). Within a group they are sorted by name. If there are too
+    many variants, those with the lowest and the highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -92,10 +96,10 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """Compute a 95 % interval of the mean; (None, None) for one value.
+    """Compute a 95 % interval of the mean; (None, None) if there is none, as for one value.
 
-    Up to `BOOTSTRAP_UP_TO` values it is the hull of the t, percentile bootstrap and BCa intervals; for more, the t
-    interval.
+    Up to `BOOTSTRAP_UP_TO` values, it is the hull of the t, the percentile bootstrap and the BCa interval. For more
+    values, it is the t interval alone.
     """
     n = values.size
     if n < 2:

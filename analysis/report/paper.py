@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SVG_BYTES = 200_000
 """Maximum size of an SVG figure; a larger figure is included as PNG."""
 ALL_BYTES = 1_700_000
-"""Maximum size of all figures together; for the rest, the commands are listed."""
+"""Maximum size of all figures together. For a figure that does not fit, the page gives the command that draws it."""
 
 
 class FigureFile(NamedTuple):
@@ -39,7 +39,7 @@ class Paper(NamedTuple):
     """The report's part on the paper.
 
     Args:
-        claims: one row per claim, columns as `analysis.claims.SCHEMA`.
+        claims: one row per line of the claims, columns as `analysis.claims.SCHEMA`.
         tables: the paper's tables that have a done cell.
         figures: the paper's figures that have a done cell.
         lacking: for each other table and figure, why it is not included.

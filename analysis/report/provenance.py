@@ -69,7 +69,10 @@ def machines(attempts: pl.DataFrame) -> pl.DataFrame:
 
 
 def code(cells: pl.DataFrame) -> pl.DataFrame:
-    """Count the cells by version of the code. Columns: workload, workload_version, commit, changes, source, cells.
+    """Count the cells by version of the code.
+
+    Columns: workload, workload_version, commit, changes (digest of uncommitted changes), source (source digest),
+    cells.
 
     Args:
         cells: done cells, with workload, workload_version, git_commit, git_dirty, source_digest.
@@ -92,7 +95,7 @@ def code(cells: pl.DataFrame) -> pl.DataFrame:
 def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
     """List variants whose cells ran different code of the same workload version.
 
-    Columns: experiment, label, codes, cells.
+    Columns: experiment, label, codes (the number of different source digests), cells.
 
     Args:
         cells: done cells, with experiment, variant, label and source_digest.

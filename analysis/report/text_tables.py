@@ -102,7 +102,7 @@ def metric(metric: Metric, variants: pl.DataFrame, most: int) -> TextTable:
 
 
 def text_metric(metric: TextMetric, variants: pl.DataFrame, most: int) -> TextTable:
-    """Build the table of a text metric: for each variant the values, how often each occurs, and the number of seeds."""
+    """Build the table of a text metric by variant: the values with how often each occurs, and the number of seeds."""
     frame = metric.rows.head(most).join(variants.select("variant", "label"), on="variant", maintain_order="left")
     return _text_table(
         ["variant", "values, with numbers of seeds"],

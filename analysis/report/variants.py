@@ -57,8 +57,8 @@ def _rank(value: Any) -> tuple[int, float, str]:
 def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Build two labels for each variant: one unique in its experiment, and the same without k.
 
-    An example is `traces, k = 0, decay = 0.95`. A label has the config keys whose values differ between variants of
-    the same method in the experiment. Null values are not shown.
+    An example is `traces, k = 0, decay = 0.95`. After method and k, a label has the config keys whose values differ
+    between variants of the same method in the experiment. Null values are not shown.
     """
     configs = [_config(s["config"]) for s in variants]
     values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -99,7 +99,7 @@ def _sometimes_absent(
 ) -> Mapping[tuple[str, str], set[str]]:
     """Return, for each experiment and method, the config keys that only some of its variants have.
 
-    There are none if the workload has a `Config`.
+    There are none if the workload declares its settings in a `Config`.
     """
     count: Counter[tuple[str, str]] = Counter()
     with_key: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)

@@ -34,7 +34,10 @@ def t_quantile(share: float, df: float) -> float:
 
 
 def f_cdf(x: float, df: float, other: float) -> float:
-    """Compute the F distribution function at x, with `df` degrees of freedom, and `other` in the denominator."""
+    """Compute the F distribution function at x.
+
+    `df` is the number of degrees of freedom of the numerator, and `other` that of the denominator.
+    """
     return 0.0 if x <= 0 else beta_cdf(df * x / (df * x + other), df / 2, other / 2)
 
 

@@ -1,10 +1,12 @@
 """Confidence intervals over seeds, p-values and Holm's correction, for the ledger's verdicts.
 
 Rules and reasons: `docs/verdicts.md`. Columns are arrays whose last axis is seeds; a statistic is a function of the
-columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired seeds).
+columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired
+seeds).
 
-There are two kinds of estimate. `Estimate` is for any statistic; its interval is the hull of three intervals.
-`SpreadEstimate` is for a standard deviation or a ratio of two. Shares of seeds are in `analysis.statistics.shares`.
+There are two kinds of estimate. `Estimate` is for any statistic; its interval is the hull of three: the t interval,
+the percentile bootstrap, and the bias-corrected and accelerated bootstrap (BCa). `SpreadEstimate` is for a standard
+deviation or a ratio of two. Shares of seeds are in `analysis.statistics.shares`.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Estimated(Protocol):
         """Return the interval with confidence 1 - level; (-inf, inf) if none can be computed."""
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that `end` lies between the estimate and the true value."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Estimate:
         return min(*ends, self.value - half), max(*ends, self.value + half)
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`.
+        """Return the two-sided p of the hypothesis that `end` lies between the estimate and the true value.
 
         It is the largest of the p-values that belong to the three intervals.
         """
@@ -112,25 +114,29 @@ class Estimate:
 
     @functools.cached_property
     def _bias(self) -> float:
-        """BCa's z0: the normal quantile of the share of resamples below the statistic. Those equal to it count half."""
+        """BCa's z0: the normal quantile of the share of resamples below the statistic.
+
+        Resamples that are equal to the statistic count half.
+        """
         size, slack = self.resampled.size, _EQUAL * max(1.0, abs(self.value))
         at_most = int((self.resampled <= self.value + slack).sum())
         below = (at_most + int((self.resampled < self.value - slack).sum())) / 2
         return NORMAL.inv_cdf((1 + below) / (2 + size))
 
     def _bca_share(self, share: float) -> float:
-        """Return the share at which BCa reads the bootstrap's quantile.
+        """Return the share of the resamples that lie below an end of the BCa interval.
 
-        The percentile interval reads it at `share`.
+        `share` is the share of the resamples below the same end of the percentile interval.
         """
         z = self._bias + NORMAL.inv_cdf(share)
         stretch = 1 - self.acceleration * z
         return NORMAL.cdf(self._bias + z / stretch) if stretch > 0 else float(share > 0.5)
 
     def _bca_tail(self, share: float, *, lower: bool) -> float:
-        """Invert `_bca_share`: return BCa's tail probability beyond an end.
+        """Return BCa's tail probability beyond an end. This is the inverse of `_bca_share`.
 
-        A `share` of the resamples lies beyond the end, below it if `lower`.
+        `share` is the share of the resamples beyond the end. `lower` tells whether the tail is the lower one, so that
+        "beyond" means below the end.
         """
         w = NORMAL.inv_cdf(share if lower else 1 - share) - self._bias
         squeeze = 1 + self.acceleration * w
@@ -178,7 +184,7 @@ class SpreadEstimate:
         return self.value - above, self.value - below
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that `end` lies between the estimate and the true value."""
         if not self.has_interval or self.value == end:
             return 1.0
         below = self._cdf(self.value - end)
@@ -239,24 +245,34 @@ def _degrees(values: Array) -> float:
 
 @functools.cache
 def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the seeds' indices in every bootstrap and every jackknife resample; they are the same for every line."""
+    """Return the indices of the seeds in every bootstrap resample and in every jackknife resample of n seeds.
+
+    They depend only on n, so all statistics over n seeds have the same resamples.
+    """
     drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
     return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
 
 
 def zone_p(estimated: Estimated, low: float, high: float) -> float:
-    """Return the p of a verdict: inside the zone the larger p of its ends (TOST), outside the p of the nearer end."""
+    """Return the p of a verdict.
+
+    If the estimate is outside the zone, it is the p of the nearer end. If the estimate is inside, it is the larger p
+    of the two ends (two one-sided tests, TOST).
+    """
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
 
 
 def seeds_needed(estimated: Estimated, low: float, high: float, level: float) -> int | None:
-    """Return the least number n of seeds at which the interval excludes the zone's ends, for this value and spread.
+    """Return the least number n of seeds at which the interval excludes the zone's ends.
+
+    The value and the spread over seeds are taken to stay as they are. If the value is outside the zone, only the
+    nearer end has to be excluded.
 
     Returns:
-        The number; None if it exceeds `MAX_SEEDS`. The interval's half-width at n is the t quantile with n - 1
-            degrees of freedom times the standard error, which shrinks as 1 / sqrt(n).
+        The number; None if it exceeds `MAX_SEEDS`, or if the estimate has no interval. The interval's half-width at n
+            is the t quantile with n - 1 degrees of freedom times the standard error, which shrinks as 1 / sqrt(n).
     """
     if not estimated.has_interval:
         return None
@@ -278,7 +294,7 @@ def seeds_needed(estimated: Estimated, low: float, high: float, level: float) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values, in the order of `p_values`. They are compared with the uncorrected level."""
+    """Return Holm's adjusted p-values, in the order of `p_values`. Compare them with the uncorrected level."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -289,6 +305,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float:
-    """Return the level of test i in Holm's procedure: `level` / (number of tests, i included, without a smaller p)."""
+    """Return the level at which Holm's procedure tests p-value i.
+
+    It is `level` divided by the number of p-values that are not smaller than p-value i, which itself is counted. If
+    two p-values are equal, the earlier one counts as smaller.
+    """
     rank = sum(p < p_values[i] or (p == p_values[i] and j < i) for j, p in enumerate(p_values))
     return level / (len(p_values) - rank)

@@ -12,14 +12,15 @@ and the forms differ only in s:
 | `drift_recovery` | -MSE | frozen decoder, late session B | frozen decoder, end of session A | Eq. 12 |
 | `accuracy_recovery` | accuracy | one head (trace-like) | all heads (dense) | Sec. 4.7 |
 
-Equations of arXiv 2603.15195. Values are per seed; the paper's summaries average them afterwards
-(`analysis.statistics.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
-never by position.
+The equations are those of arXiv 2603.15195. Like the paper, these functions compute one value per seed. The paper
+averages these values. Our tables and claims divide the mean gain by the mean gap instead
+(`analysis.statistics.summary`). Floor and ceiling are the caller's choice. Frames are matched by key columns, never
+by position.
 
-Cases that the paper leaves open: (*) is meaningless if the ceiling is no better than the floor (a method worse than
-both would get over 100 %). The recovery is then null, and the column `gap` is not positive. It is also null if a
-value is null (a diverged run has no MSE). A seed that is missing in floor or ceiling is an error, as dropping it would
-change the set of seeds over which the methods are compared.
+The paper leaves some cases open. (*) is meaningless if the ceiling is no better than the floor, as a method worse
+than both would get over 100 %. The recovery is then null, and the column `gap` is not positive. It is also null if a
+value is null (a diverged run has no MSE). A seed that is missing in floor or ceiling is an error, as dropping it
+would change the set of seeds over which the methods are compared.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
 from raysweep.orchestrator.errors import InputError
 
 KEYS = ("experiment", "seed")
-"""The default key columns. If a frame has several networks or tasks, their columns are added by the caller."""
+"""The default key columns. If a frame has several networks or tasks, the caller adds columns that identify these."""
 
 _MAX_KEYS = 5
-_ADDED = ("floor", "ceiling", "gap", "recovery")
+_ADDED = ("floor", "ceiling", "gain", "gap", "recovery")
 
 
 def log_gap_recovery(
@@ -58,8 +59,8 @@ def log_gap_recovery(
         value: the MSE's column; positive, or null.
 
     Returns:
-        `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gap`
-            (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
+        `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gain` (ln floor - ln mse),
+            `gap` (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
 
     Raises:
         MissingSeeds: a key of `frame` is absent from `floor` or `ceiling`.
@@ -78,9 +79,9 @@ def drift_recovery(
 ) -> pl.DataFrame:
     """Compute the share of a drift's damage that is undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
-    It is linear in the MSE, so not comparable with Eq. 10. Arguments are as for `log_gap_recovery`. `frame` has the
-    MSE of the adapting decoders and `frozen` that of the frozen decoders, both late in session B; `target` has the
-    MSE at the end of session A.
+    This recovery is linear in the MSE, so it is not comparable with Eq. 10. Arguments are as for `log_gap_recovery`.
+    `frame` has the MSE of the adapting decoders and `frozen` that of the frozen decoders, both late in session B.
+    `target` has the MSE at the end of session A.
     """
     return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
 
@@ -118,7 +119,7 @@ def row_recovery(
         floor: the row of 0 %.
         ceiling: the row of 100 %.
         by: one of the recovery functions above.
-        with_value: drop seeds whose floor or ceiling is null; otherwise their recovery is null.
+        with_value: whether seeds with a null floor or ceiling are left out too; otherwise their recovery is null.
     """
     usable = pl.col("value").is_not_null() | pl.lit(not with_value)
     low, high = (values.filter((pl.col("row") == key) & usable) for key in (floor, ceiling))
@@ -146,7 +147,7 @@ def _recovery(
             _reference(name, reference, frame, on, value), on=list(on), how="left", maintain_order="left"
         )
     low, high, own = (score(pl.col(name).cast(pl.Float64)) for name in ("floor", "ceiling", value))
-    return joined.with_columns(gap=high - low).with_columns(
+    return joined.with_columns(gain=own - low, gap=high - low).with_columns(
         recovery=pl.when(pl.col("gap") > 0).then(100 * (own - low) / pl.col("gap"))
     )
 

@@ -11,10 +11,11 @@ from raysweep.analysis.statistics.inference import LEVEL
 
 @functools.cache
 def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Compute the mid-p interval of a binomial share `count / n`, in which the observed count has half its weight.
+    """Compute the mid-p interval of a binomial share `count / n`.
 
-    With its full weight it would be Clopper and Pearson's interval. That covers more than its level, and with five
-    of five seeds it cannot exclude one half.
+    In its tail probabilities, the observed count has half its weight. In those of Clopper and Pearson's interval, it
+    has its full weight. Their interval contains the true share more often than its level says, and with five of five
+    seeds it cannot exclude one half.
     """
     low = bisect(lambda p: mid_p(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
     high = bisect(lambda p: level / 2 - mid_p(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
@@ -29,7 +30,7 @@ def mid_p(count: int, n: int, p: float) -> float:
 
 
 def share_p(count: int, n: int, end: float) -> float:
-    """Compute the two-sided mid-p of the hypothesis that the true share is on the other side of `end`."""
+    """Compute the two-sided mid-p of the hypothesis that `end` lies between `count / n` and the true share."""
     tail = mid_p(count, n, end) if count / n > end else mid_p(n - count, n, 1 - end)
     return min(1.0, 2 * tail)
 

@@ -15,9 +15,9 @@ from raysweep.orchestrator.errors import InputError
 COLLAPSED = 100.0
 """Bound on the condition number of the influence J, above which its spectrum counts as collapsed.
 
-The condition number is the largest over the smallest singular value. A run has collapsed if it is above the
-bound at any recorded step, or if the run diverged. Our copy of the paper has lost its bound. Ours is ten times
-the 10 above which, by Sec. 5.1, random paths no longer suffice.
+The condition number is the largest over the smallest singular value. A run has collapsed if this number is above
+the bound at any recorded step, or if the run diverged. Our copy of the paper has lost the paper's bound. Our bound
+is 10 x 10: by Sec. 5.1, random paths no longer suffice above a condition number of 10.
 """
 
 _STATISTICS = ("mean", "sd", "cv_percent", "n", "absent")

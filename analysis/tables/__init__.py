@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from raysweep.analysis.tables import (
     comparison,
     heads,
+    learning_rates,
+    small_k,
     table03,
     table04,
     table05,
@@ -49,6 +51,8 @@ TABLES: Registry[Callable[[Source], Table]] = Registry(
         "12": partial(comparison.build, table12.SPEC),
         "13": table13.table,
         "14": table14.table,
+        "learning-rate": partial(comparison.build, learning_rates.SPEC),
+        "small-k": partial(comparison.build, small_k.SPEC),
     },
 )
-"""Table number in the paper -> pure function that makes the table from a store's cells and arrays."""
+"""Number of a table of the paper, or name of another table -> pure function that makes it from a store's cells."""

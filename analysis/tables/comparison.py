@@ -3,8 +3,9 @@
 A table's module holds its specification, a `Comparison`, and its own notes. `build` does the rest:
 
 - `measure` selects a panel's cells, and returns values and recoveries seed by seed.
-- Statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the frame.
-  The paper's numbers are in the same row as ours. In tables that show values by seed they are in the row below.
+- The frame consists of statistics over seeds (`analysis.statistics.summary`, `spread`) and of the paper's numbers
+  (`tables.paper_columns`). The paper's numbers are in the same row as ours. In tables that show values by seed, they
+  are in the row below.
 - `tables.notes` adds notes on gaps and divergence, `tables.assembly` on settings and missing cells.
 
 Recovery is Eq. 10 from two floors (0 %): traces with decay .95, the paper's floor, and decay 0, which keeps only the
@@ -13,19 +14,21 @@ immediate derivative (Eq. 5). The ceiling (100 %) is full RTRL, as in the paper.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.selection import Selected, select
 from raysweep.analysis.paper.values import PAPER_SEEDS
-from raysweep.analysis.statistics.recovery import row_recovery
+from raysweep.analysis.statistics.recovery import drift_recovery, row_recovery
 from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.statistics.summary import averages
 from raysweep.analysis.tables import notes, paper_columns
 from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.per_row import at_seeds, baseline, join, prefixed, rates, stacked
-from raysweep.analysis.tables.spec import FLOOR, RECOVERIES, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Column, Table, over_seeds
+from raysweep.analysis.tables.spec import DRIFT, FLOOR, RECOVERIES, Comparison, Measured, Panel
+from raysweep.analysis.tables.table import Column, Table, with_interval
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
@@ -57,13 +60,15 @@ def measure(panel: Panel, source: Source) -> Measured:
     """Compute a panel's values and recoveries. A seed without floor or ceiling has no recovery."""
     selected = select(source, panel)
     values = _values(selected, panel.metric)
+    extra = {name: _values(selected, metric) for name, metric in panel.extra.items()}
     floors = [row.key for row in panel.rows if row.key in RECOVERIES] if panel.ceiling else []
-    return Measured(
-        selected=selected,
-        values=values,
-        recovery={floor: row_recovery(values, floor, panel.ceiling or "") for floor in floors},
-        extra={name: _values(selected, metric) for name, metric in panel.extra.items()},
-    )
+    recovery = {floor: row_recovery(values, floor, panel.ceiling or "") for floor in floors}
+    if panel.drift is not None:
+        frozen, target = (extra[name] for name in panel.drift)
+        keys = ("row", "experiment", "seed")
+        both = values.join(frozen, on=keys, how="semi").join(target, on=keys, how="semi")
+        recovery[DRIFT] = drift_recovery(both, frozen, target, on=keys, value="value")
+    return Measured(selected=selected, values=values, recovery=recovery, extra=extra)
 
 
 def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
@@ -91,6 +96,7 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
     ).with_columns(fraction_percent=100 * pl.col("k") / pl.lit(hidden, dtype=pl.Float64))
     names = {"n": "n", "absent": "without_value"}
     body = join(rows, prefixed(spread(part.values, ["row"], "value"), f"{quantity}_", names))
+    body = join(body, prefixed(averages(part.values, geometric=panel.quantity == "mse"), f"{quantity}_"))
     body = join(body, at_seeds(part.values, "value", "seed_"))
     for floor, rated in part.recovery.items():
         body = join(body, rates(rated, (floor, panel.ceiling), RECOVERIES[floor]))
@@ -122,11 +128,12 @@ def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """Insert after each of our rows the paper's row with the same k."""
+    """Insert the paper's row after each of our rows, with the k and `fraction_percent` of our row."""
     paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )
-    return stacked(ours.with_columns(pl.lit("ours").alias("whose")), paper)
+    ours = ours.with_columns(pl.lit("ours").alias("whose"), recovery_printed_sd=pl.lit(None, dtype=pl.Float64))
+    return stacked(ours, paper)
 
 
 def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
@@ -137,23 +144,31 @@ def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
     if spec.fraction:
         columns.append(Column("k / n\n%", "fraction_percent", "exact"))
     rated = any(panel.ceiling for panel in spec.panels)
+    average = "geometric mean" if {panel.quantity for panel in spec.panels} == {"mse"} else "mean"
     if spec.by_seed:
         columns += [Column(str(seed), f"seed_{seed}", "three") for seed in PAPER_SEEDS]
-        own = Column(f"{head}\nmean ± sd", f"{q}_mean", spec.digits, f"{q}_upper", f"{q}_sd", f"{q}_mark")
-        recoveries = [
-            over_seeds("recovery from\ndecay 0.95, %", "recovery", upper="recovery_upper", mark="recovery_mark"),
-            over_seeds("recovery from\ndecay 0, %", "recovery_decay0"),
+        columns += [
+            Column(f"{head}\nmean ± sd", f"{q}_mean", spec.digits, f"{q}_upper", f"{q}_sd", mark=f"{q}_mark"),
+            Column("CV %", f"{q}_cv_percent", "percent", mark="cv_mark"),
         ]
+        own = with_interval(f"{average}\nwith 95 %", q, spec.digits)
+        recoveries = [
+            replace(
+                with_interval("recovery from\ndecay 0.95, %", "recovery"),
+                upper="recovery_upper", sd="recovery_printed_sd", mark="recovery_mark",
+            ),
+            with_interval("recovery from\ndecay 0, %", "recovery_decay0"),
+        ]  # fmt: skip
     else:
         if frame[f"paper_{q}_mean"].count():
             paper = Column(f"paper\n{head}", f"paper_{q}_mean", spec.digits, f"paper_{q}_upper", mark=f"paper_{q}_mark")
             columns.append(paper)
-        own = Column(f"ours\n{head}", f"{q}_mean", spec.digits, sd=f"{q}_sd")
+        own = with_interval(f"ours, {average}\nwith 95 %", q, spec.digits)
         printed = ("paper_recovery_upper", "paper_recovery_sd", "paper_recovery_mark")
+        known = frame["paper_recovery_mean"].count() > 0
         recoveries = [
-            Column("paper\nrecovery %", "paper_recovery_mean", "percent", *printed),
-            over_seeds("ours, from\ndecay 0.95, %", "recovery"),
-            over_seeds("ours, from\ndecay 0, %", "recovery_decay0"),
+            *([Column("paper\nrecovery %", "paper_recovery_mean", "percent", *printed)] if known else []),
+            with_interval("ours, from\ndecay 0.95, %", "recovery"),
+            with_interval("ours, from\ndecay 0, %", "recovery_decay0"),
         ]
-    variation = Column("CV %", f"{q}_cv_percent", "percent", mark="cv_mark" if spec.by_seed else None)
-    return (*columns, own, variation, Column("n", "n", "count"), *spec.extra, *(recoveries if rated else ()))
+    return (*columns, own, Column("n", "n", "count"), *spec.extra, *(recoveries if rated else ()))

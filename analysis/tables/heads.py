@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -20,16 +20,16 @@ from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables import paper_columns
 from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.notes import standings
-from raysweep.analysis.tables.per_row import at_seeds, baseline, join, prefixed, stacked
+from raysweep.analysis.tables.per_row import at_seeds, baseline, join, prefixed, rates, stacked
 from raysweep.analysis.tables.spec import Panel
-from raysweep.analysis.tables.table import Column, Table, over_seeds
+from raysweep.analysis.tables.table import Column, Table, with_interval
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
 
 CEILING = DENSE.key
 NAIVE = {"ridge": "ridge on 8 x 8 pixels", "nearest_mean": "nearest class mean", "chance": "chance"}
-"""Baselines that every cell records; they depend only on the data."""
+"""Baseline that every cell records -> its label. The baselines depend only on the data."""
 NAIVE_NOTE = (
     "Ridge: linear regression of the class on 8 x 8 pixels; nearest class mean: on all pixels. Both are sums over the "
     "same training images, so that the order of the tasks does not matter to them. Accuracy on the first classes falls "
@@ -45,7 +45,7 @@ class HeadsTable:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panel: the selection of cells; its metric is an accuracy.
-        floors: row of 0 % recovery -> name, in the frame, of the recovery from this row.
+        floors: row that defines 0 % -> column of the frame with the recovery from this row.
         by_seed: the quantity in the columns of seeds.
         extra_columns: columns of the panel's extra metrics.
         floor_headings: headings of the recovery columns, in the order of `floors`.
@@ -81,8 +81,9 @@ def build(spec: HeadsTable, source: Source) -> Table:
     frame = stacked(_ours(spec, selected, values, rated), _papers(spec))
     notes = (
         f"Accuracy: {spec.panel.metric}, mean ± sample sd over n seeds. Recovery: "
-        "100 (accuracy - floor) / (dense_ref - floor) seed by seed, then mean ± sample sd; null where dense_ref is "
-        "no better than the floor. " + standings([frame.select(mark="recovery_mark")]),
+        "100 (accuracy - floor) / (dense_ref - floor) as a ratio of means over seeds, with its 95 % interval; empty if "
+        "dense_ref is no better than the floor on average. Paper: mean ± sample sd of its seeds. "
+        + standings([frame.select(mark="recovery_mark")]),
         *spec.notes,
         NAIVE_NOTE,
         *(spec.remarks(values, rated) if spec.remarks else ()),
@@ -118,9 +119,7 @@ def _ours(
     by_seed = (values, "value") if spec.by_seed == "accuracy" else (next(iter(rated.values())), "recovery")
     body = join(body, at_seeds(*by_seed, "seed_", panel.seeds))
     for floor, name in spec.floors.items():
-        summary = prefixed(spread(rated[floor], ["row"], "recovery"), f"{name}_")
-        defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 by definition: no spread
-        body = join(body, summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd")))
+        body = join(body, rates(rated[floor], (floor, CEILING), name))
     for name, metric in panel.extra.items():
         other = _values(selected, metric) if metric in selected.done.columns else values.clear()
         body = join(body, prefixed(spread(other, ["row"], "value"), f"{name}_"))
@@ -129,6 +128,7 @@ def _ours(
         pl.col("n", "without_value", *counts).fill_null(0),
         pl.lit("ours").alias("whose"),
         pl.lit("").alias("recovery_mark"),
+        recovery_printed_sd=pl.lit(None, dtype=pl.Float64),
     )
 
 
@@ -149,7 +149,11 @@ def _papers(spec: HeadsTable) -> pl.DataFrame:
         body = join(body, seeds.select("row", pl.col("sd").alias(f"{quantity}_sd")))
     counts = printed_seeds.group_by("row").agg(n=pl.len().cast(pl.Int64))
     return join(body, counts).with_columns(
-        pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label"), recovery_n=pl.col("n")
+        pl.lit("paper").alias("whose"),
+        pl.lit("  paper").alias("label"),
+        recovery_n=pl.col("n"),
+        recovery_average=pl.col("recovery_mean"),
+        recovery_printed_sd=pl.col("recovery_sd"),
     )
 
 
@@ -162,7 +166,9 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
         Column("accuracy\nmean ± sd", "accuracy_mean", "three", sd="accuracy_sd"),
         Column("n", "n", "count"),
         *(
-            over_seeds(heading, name, mark="recovery_mark" if name == "recovery" else None)
+            replace(with_interval(heading, name), sd="recovery_printed_sd", mark="recovery_mark")
+            if name == "recovery"
+            else with_interval(heading, name)
             for heading, name in zip(spec.floor_headings, spec.floors.values(), strict=True)
         ),
         *spec.extra_columns,
@@ -170,7 +176,10 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Return a note for each floor that the dense reference does not beat significantly; recovery then means little."""
+    """Return notes on floors that leave little or nothing to recover.
+
+    A note names a floor that the dense reference does not beat on some seeds, or not significantly on average.
+    """
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():

@@ -1,4 +1,4 @@
-"""Notes below comparison tables: the legend, seeds without a gap to recover, and runs that diverged."""
+"""Notes below comparison tables: the legend, diverged runs, and how often full RTRL is no better than a baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
+from raysweep.analysis.cells.notes import named_seeds
 from raysweep.analysis.paper.values import STANDINGS
 from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.tables.paper_columns import MARKS
@@ -26,14 +27,21 @@ def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
     names = " and ".join(
         metric if len(metrics) == 1 else f"{metric} ({', '.join(labels)})" for metric, labels in where.items()
     )
-    sentences = [f"{spec.heading}: {names}, mean ± sample sd over n seeds; CV: population sd / mean."]
+    kinds = {panel.quantity for panel in spec.panels}
+    average = "geometric mean" if kinds == {"mse"} else "mean" if "mse" not in kinds else "mean (MSE: geometric)"
+    sentences = [f"{spec.heading}: {names}, {average} over n seeds with its 95 % interval."]
+    if spec.by_seed:
+        sentences.append("Mean ± sample sd and CV (population sd / mean): as the paper gives them.")
     if any(panel.ceiling for panel in spec.panels):
         sentences.append(
-            "Recovery: Eq. 10 seed by seed, then mean ± sample sd; 0 % is k = 0 with that decay, 100 % full RTRL."
+            "Recovery: Eq. 10 as a ratio of means over seeds, with its 95 % interval; 0 % is k = 0 with that decay, "
+            "100 % full RTRL."
         )
     naive = dict.fromkeys(naive.key for panel in spec.panels for naive in panel.naive)
     sentences += [_BASELINES[key] for key in naive if key in _BASELINES]
-    return " ".join([*sentences, standings(papers)]).strip()
+    if spec.paper is not None:
+        sentences.append(standings(papers))
+    return " ".join(sentences)
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:
@@ -52,8 +60,10 @@ def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
 
 
 def _gaps(part: Measured) -> list[str]:
-    """Note on how many seeds full RTRL is no better than a floor, and whether seeds are left out of the recovery."""
+    """Note the number of seeds on which full RTRL is no better than a floor, and whether recovery omits seeds."""
     notes: list[str] = []
+    if part.panel.ceiling is None:
+        return notes
     for floor, rated in part.recovery.items():
         gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()
         closed = gaps.filter(gaps <= 0).len()
@@ -62,13 +72,13 @@ def _gaps(part: Measured) -> list[str]:
         label = part.panel.labels[floor]
         ratio = math.exp(-float(gaps.to_numpy().mean()))
         where = (
-            "recovery from that floor is null throughout"
-            if closed == gaps.len()
-            else "recovery from that floor is over the other seeds, a selection in favour of full RTRL"
+            "over all of them there is nothing to recover from that floor"
+            if ratio >= 1
+            else "the recovery from that floor is over all of them"
         )
         notes.append(
             f"Eq. 10 needs a gap: full RTRL is no better than {label} on {closed} of {gaps.len()} seeds; {where}. "
-            f"Over all {gaps.len()}, full RTRL's MSE is {ratio:.2g} times that of {label} (geometric mean)."
+            f"Full RTRL's MSE is {ratio:.2g} times that of {label} (geometric mean)."
         )
     heights = [rated.height for rated in part.recovery.values()]
     if any(heights) and min(heights) < part.values.height:
@@ -77,12 +87,12 @@ def _gaps(part: Measured) -> list[str]:
 
 
 def _diverged(part: Measured) -> list[str]:
-    """Note the done cells that diverged and so have no value. Means are over the other seeds."""
+    """Note the done cells that diverged and therefore have no value. The means do not include them."""
     absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
     if absent.is_empty():
         return []
     rows = [
-        f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, group['seed'].to_list()))}"
+        f"{part.panel.labels[str(key)]}: {named_seeds(group['seed'].to_list())}"
         for (key,), group in absent.group_by("row", maintain_order=True)
     ]
     return [f"Diverged, so not in the means: {'; '.join(rows)}."]

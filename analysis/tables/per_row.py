@@ -8,13 +8,27 @@ import polars as pl
 
 from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.statistics.summary import mean_recoveries
 
 
 def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -> pl.DataFrame:
-    """Summarize recoveries, with one column per seed. The rows in `by_definition` (floor and ceiling) get no spread."""
-    summary = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")
+    """Summarize recoveries: as a ratio of means with its interval, and seed by seed.
+
+    The rows in `by_definition` (floor and ceiling) get neither an interval nor a spread.
+
+    Returns:
+        The column `row`, and these columns, whose names begin with `name`:
+
+        - `_average`, `_low`, `_high`: the ratio of means and the ends of its interval,
+        - `_mean`, `_sd`: mean and sample standard deviation of the recoveries of the seeds,
+        - `_n`, `_absent`: the numbers of seeds with and without a recovery,
+        - `_seed_...`: the recovery of each seed.
+    """
+    ratios = prefixed(mean_recoveries(rated), f"{name}_")
+    seeds = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
-    summary = summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd"))
+    spreads = [f"{name}_{part}" for part in ("low", "high", "sd")]
+    summary = join(seeds, ratios).with_columns(pl.when(~defined).then(part).alias(part) for part in spreads)
     return join(summary, at_seeds(rated, "recovery", f"{name}_seed_"))
 
 

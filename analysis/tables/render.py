@@ -87,7 +87,7 @@ RENDERERS: Registry[Callable[[Table], str]] = Registry(
 
 
 def shown(column: Column, row: Mapping[str, Any]) -> str:
-    """Format one field of a table: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
+    """Format one field of a table: `0.0018 ± 0.0006`, `78–84*`, `74 [70, 78]`, `138 ± 47 (3 of 5)`, or "–"."""
     number = row[column.value]
     if number is None:
         text = ABSENT
@@ -100,6 +100,8 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
             text += f"–{_number(row[column.upper], column.format)}"
         if sd is not None:
             text += f" ± {_number(sd, column.format, places)}"
+        if column.low is not None and column.high is not None and row[column.low] is not None:
+            text += f" [{_number(row[column.low], column.format)}, {_number(row[column.high], column.format)}]"
         if column.mark is not None and row[column.mark]:
             text += row[column.mark]
     if number is not None and column.count is not None and column.total is not None:

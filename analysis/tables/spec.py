@@ -12,8 +12,9 @@ from raysweep.analysis.cells.selection import Selected, Selection
 from raysweep.analysis.tables.table import Column, Format
 
 FLOOR, FLOOR_DECAY0, CEILING = TRACES.key, DECAY_0.key, FULL.key
-RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
-"""Floor -> column name of the recovery from this floor."""
+DRIFT = "drift"
+RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0", DRIFT: "recovery"}
+"""Floor -> column name of the recovery from this floor. `DRIFT`: each rule's own frozen decoder, Eq. 12."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Panel(Selection):
     Args:
         key: prefix of the panel's row names in frames; empty if the table has only one panel.
         naive: baselines, shown in rows below the methods.
-        ceiling: the row of 100 % recovery; None: the panel has no recovery.
+        ceiling: the row of 100 % recovery; None: the panel has no recovery of Eq. 10.
+        drift: the extra metrics that are the floor and the target of Eq. 12; None: the panel has no such recovery.
         extra: name in the frame -> further metric to summarise.
         paper: prefix of the row names in the paper's values; None: `key`.
     """
@@ -51,6 +53,7 @@ class Panel(Selection):
     key: str = ""
     naive: tuple[Naive, ...] = NAIVE
     ceiling: str | None = CEILING
+    drift: tuple[str, str] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     paper: str | None = None
 
@@ -105,10 +108,11 @@ class Comparison:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panels: the panels, from top to bottom.
-        paper: name of the file with the paper's values (`"table04"`).
+        paper: name of the file with the paper's values (`"table04"`); None: the paper has no such table.
         notes: the table's own notes.
         remarks: makes further notes from the numbers.
-        by_seed: True: one column per seed, the paper's row below ours. False: the paper's columns beside ours.
+        by_seed: True: there is one column per seed, and the paper's numbers are in a row below ours. False: the
+            paper's numbers are in columns beside ours.
         fraction: whether to show k / n in percent.
         digits: the format of values: "mse" with two significant digits, "three" with three.
         extra: columns of the panels' extra metrics.
@@ -118,7 +122,7 @@ class Comparison:
     name: str
     title: str
     panels: tuple[Panel, ...]
-    paper: str
+    paper: str | None = None
     notes: tuple[str, ...] = ()
     remarks: Callable[[Sequence[Measured]], Sequence[str]] | None = None
     by_seed: bool = False

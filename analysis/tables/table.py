@@ -22,6 +22,8 @@ class Column:
             without decimals.
         upper: the upper end of a range whose lower end is `value`.
         sd: the number after "±", unless null; for "mse" and "three" with as many decimals as the value.
+        low: the lower end of an interval, shown as "[low, high]" unless null.
+        high: its upper end.
         mark: text after the number, such as a footnote mark.
         count: number of seeds with a value; shown as "(count of total)" if below `total`.
         total: number of all seeds.
@@ -32,6 +34,8 @@ class Column:
     format: Format = "text"
     upper: str | None = None
     sd: str | None = None
+    low: str | None = None
+    high: str | None = None
     mark: str | None = None
     count: str | None = None
     total: str | None = None
@@ -39,13 +43,13 @@ class Column:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of the frame that this column shows."""
-        parts = (self.value, self.upper, self.sd, self.mark, self.count, self.total)
+        parts = (self.value, self.upper, self.sd, self.low, self.high, self.mark, self.count, self.total)
         return tuple(part for part in parts if part is not None)
 
 
-def over_seeds(heading: str, name: str, *, upper: str | None = None, mark: str | None = None) -> Column:
-    """Build a column of mean ± sd over seeds in percent, with the number of seeds if some have no value."""
-    return Column(heading, f"{name}_mean", "percent", upper, f"{name}_sd", mark, f"{name}_n", "n")
+def with_interval(heading: str, name: str, form: Format = "percent") -> Column:
+    """Build a column of an average over seeds with its 95 % interval."""
+    return Column(heading, f"{name}_average", form, low=f"{name}_low", high=f"{name}_high")
 
 
 @dataclass(frozen=True)

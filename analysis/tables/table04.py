@@ -37,7 +37,8 @@ def _failed(part: Measured) -> list[str]:
     """Note the seeds on which full RTRL fails: worse than traces, or more than twice the MSE of k = 4.
 
     The first criterion is the paper's. Our traces are worse than the paper's, so by this criterion fewer seeds fail
-    here. By the second, 2 and 3 of 5 seeds fail in the paper's values, as the paper states.
+    here. With the paper's values, 2 of 5 seeds (n = 64) and 3 of 5 (n = 128) fail by the second criterion, as the
+    paper states.
     """
     full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
     comparisons: list[str] = []

@@ -18,7 +18,7 @@ PAPER_RECOVERY = "69, 85, 93, 65, 89"
 
 
 def recovery_by_seed(part: Measured, paper: str) -> list[str]:
-    """Note the recoveries of k = 4 by seed: ours, from traces of decay .95, and the paper's."""
+    """Note the recoveries of k = 4 by seed: ours, from traces of decay .95, and the paper's (given as text)."""
     rated = part.recovery[FLOOR].filter(pl.col("row") == "k4")
     by_seed = dict(rated.select("seed", "recovery").iter_rows())
     if not by_seed:

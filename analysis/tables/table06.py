@@ -1,8 +1,8 @@
 """Table 6: which four sources a unit keeps (arXiv 2603.15195, Sec. 4.3; the Fisher selections: Sec. 4.8).
 
-Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to distinguish
-"all selections are equal" from "no selection is needed". A note counts on how many seeds each of the paper's five
-selections is the best.
+Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to
+distinguish "all selections are equal" from "no selection is needed". A note gives the number of seeds on which each
+of the paper's five selections is the best.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
-from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.statistics.summary import averages, mean_recoveries
 from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel, per_panel
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
@@ -50,9 +50,10 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
 
 
 def _winners(part: Measured) -> list[str]:
-    """Note on how many seeds each of the paper's five selections is the lowest or the highest.
+    """Note the number of seeds on which each of the paper's five selections has the lowest or the highest error.
 
-    Only seeds that have all five count.
+    The note also gives the ratio of the highest to the lowest geometric mean. Only seeds with all five selections are
+    counted.
     """
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))
@@ -63,12 +64,12 @@ def _winners(part: Measured) -> list[str]:
         end: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
         for end, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
     }
-    mean = spread(whole, ["row"], "value").sort("mean")
-    ratio = mean["mean"][-1] / mean["mean"][0]
+    means = averages(whole, geometric=True)["average"].sort()
+    ratio = means[-1] / means[0]
     return [
         f"{part.panel.label}, of the paper's five selections on {n} seed{'s' * (n > 1)}: "
         + "; ".join(f"{end} {counts}" for end, counts in ends.items())
-        + f"; highest over lowest mean {ratio:.2g}."
+        + f"; highest over lowest geometric mean {ratio:.2g}."
     ]
 
 
@@ -80,18 +81,19 @@ def _counted(part: Measured, frame: pl.DataFrame) -> str:
 def _fisher_gap(part: Measured) -> list[str]:
     """Note the recovery of the Fisher oracle minus that of the opposite selection, in percentage points."""
     rated = part.recovery[FLOOR].filter(pl.col("row").is_in(["fisher_oracle", "fisher_anti"]))
-    wide = rated.pivot("row", index="seed", values="recovery")
-    if not {"fisher_oracle", "fisher_anti"} <= set(wide.columns):
+    pairs = rated.drop_nulls("gain").filter(pl.len().over("seed") == 2)
+    signed = pl.when(pl.col("row") == "fisher_oracle").then("gain").otherwise(-pl.col("gain"))
+    differences = pairs.group_by("seed").agg(gain=signed.sum(), gap=pl.col("gap").first(), row=pl.lit("difference"))
+    if differences.is_empty():
         return []
-    gaps = wide.with_columns(gap=pl.col("fisher_oracle") - pl.col("fisher_anti")).drop_nulls("gap")
-    if gaps.is_empty():
+    gap = mean_recoveries(differences.sort("seed")).row(0, named=True)
+    if gap["average"] is None:
         return []
-    gap = spread(gaps, [], "gap").row(0, named=True)
-    sd = "" if gap["sd"] is None else f" ± {gap['sd']:.1f}"
+    interval = "" if gap["low"] is None else f" [{gap['low']:.1f}, {gap['high']:.1f}]"
     paper = "; paper -0.6 (78.8 - 79.4, 3 seeds)" if part.panel.key == "sine" else ""
     return [
-        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {gap['mean']:.1f}{sd} points, "
-        f"n = {gap['n']}{paper}."
+        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {gap['average']:.1f}{interval} "
+        f"points, n = {differences.height}{paper}."
     ]
 
 

@@ -41,7 +41,10 @@ CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "per
 
 
 def _worst(part: Measured) -> list[str]:
-    """Note the best and the worst method on average (in the paper full RTRL), and whether BPTT is full RTRL here."""
+    """Note the best and the worst method on average. In the paper, full RTRL is the worst.
+
+    If BPTT's window spans a sequence, BPTT equals full RTRL: a first note says so, and the two are ranked as one.
+    """
     one = _spans(part.panel, part.selected.settings)
     notes = [_one_algorithm(part)] if one else []
     compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]

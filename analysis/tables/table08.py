@@ -18,9 +18,10 @@ from raysweep.analysis.tables.spec import Comparison, Measured, Panel, per_panel
 from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
-"""Metrics before the shift. A run has converged (here and in the ledger) if its MSE is below that of persistence.
+"""A method's MSE before the shift, and that of persistence.
 
-A fixed bound on the MSE would depend on the stream's scale, which the paper does not state.
+A run has converged (here and in the ledger) if the first is below the second. A fixed bound on the MSE would depend
+on the stream's scale, which the paper does not state.
 """
 AT_REST = 1e-4
 """The stream is at rest if its variance after the shift is below this fraction of its variance before the shift."""

@@ -3,23 +3,24 @@
 Differences from the paper:
 
 - There are two pairs of sessions instead of one. 20160630_01 is nearest to the paper's dates, but its channels are in
-  another order than those of its neighbours. So its pair combines relabelling and drift. 20160624_03 gives the clean
-  pair.
+  another order than those of the recordings before and after it. So its pair combines relabelling and drift.
+  20160624_03 gives the clean pair.
 - The paper has one frozen decoder per seed. Here each rule's own weights are frozen, for both terms of Eq. 12.
-- Baselines are added: decay 0, and the usual decoders without a network. These are ridge and a Kalman filter fitted on
-  A, ridge refitted on B's first three minutes, and the mean.
+- Baselines are added: decay 0, and the usual decoders without a network. These are ridge and a Kalman filter fitted
+  on A, ridge refitted on B's first three minutes, and the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
 from raysweep.analysis.tables.spec import FLOOR_DECAY0, Comparison, Measured, Naive, Panel
-from raysweep.analysis.tables.table import Column, over_seeds
+from raysweep.analysis.tables.table import Column, with_interval
 
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"
@@ -44,7 +45,8 @@ def _panel(session_a: str, label: str) -> Panel:
         label=label,
         naive=NAIVE,
         ceiling=None,
-        extra={"frozen": "frozen_b_late", "end": "mse_a_end", "recovery": "recovery_b_late"},
+        drift=("frozen", "end"),
+        extra={"frozen": "frozen_b_late", "end": "mse_a_end"},
         paper="",
     )
 
@@ -74,7 +76,10 @@ def _against_refit(part: Measured) -> list[str]:
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Note the largest difference between decay 0 and BPTT over one step: rounding, since both are the same rule."""
+    """Note the largest difference in MSE between decay 0 and BPTT over one step.
+
+    Both are the same rule, so the difference is due to rounding.
+    """
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]
@@ -101,14 +106,14 @@ SPEC = Comparison(
     extra=(
         Column("frozen", "frozen_mean", "three", sd="frozen_sd"),
         Column("end of A", "end_mean", "three", sd="end_sd"),
-        over_seeds("recovery,\nEq. 12, %", "recovery", mark="recovery_mark"),
+        replace(with_interval("recovery,\nEq. 12, %", "recovery"), sd="recovery_printed_sd", mark="recovery_mark"),
     ),
     notes=(
         f"Session B: {SESSION_B}. Late: its last third; end of A: its last tenth. MSE of z-scored velocity, so 1 is "
         "what A's mean gets on A. Frozen: the same weights as at A's end, late in B.",
-        "Recovery: 100 (frozen - MSE) / (frozen - end of A), seed by seed, then mean ± sample sd. Its floor and its "
-        "target are each rule's own: a rule that is bad at the end of A has less to recover, and above 100 % the "
-        "decoder is better in B than it was in A. Compare the MSE first.",
+        "Recovery: 100 (frozen - MSE) / (frozen - end of A) as a ratio of means over seeds with its 95 % interval. Its "
+        "floor and its target are each rule's own: a rule that is bad at the end of A has less to recover, and above "
+        "100 % the decoder is better in B than it was in A. Compare the MSE first.",
         "The paper does not name its sessions, nor its BPTT's window; in its Experiment 1 that is 1.",
         "Ridge: ten bins of history; refitted: on B's first three minutes, a recalibration that networks do not get.",
     ),

@@ -1,13 +1,14 @@
 """Table 13: singular values of the influence J, n x P, through training (arXiv 2603.15195, Sec. 5.1).
 
-Condition number: sigma_1 / sigma_n. Effective rank: the smallest r whose largest r sigma^2 sum to 95 % of the total.
+Condition number: sigma_1 / sigma_n. Effective rank: the smallest r for which the r largest sigma^2 sum to at least
+95 % of the total.
 
 Differences from the paper:
 
-- The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction. The difference
-  between J and I_t is the effect of the recurrence.
-- Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16. 256 units have two learning rates. There are always
-  five seeds.
+- The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction. The
+  difference between J and I_t is the effect of the recurrence.
+- The J of sparse RTRL itself is added for k = 0, 4 and 16. For k = 0, it is I_t. Networks of 256 units are trained
+  with two learning rates. There are always five seeds.
 - Collapsed seeds are listed. As in the paper they are not in the means. A note says that this selects seeds by their
   outcome.
 """
@@ -98,8 +99,8 @@ class Spectra:
 
     Args:
         selected: the panel's cells.
-        cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest`
-            condition number, and the statistics of `_STATISTICS`.
+        cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest` (the
+            extreme condition numbers of the run), and the statistics of `_STATISTICS`.
     """
 
     selected: Selected[Panel]

@@ -1,11 +1,12 @@
 """Table 14: the transport that each architecture needs (arXiv 2603.15195, Sec. 5.2).
 
-The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the
-level that the paper calls substantial.
+Transport means that the influence (in a transformer, the gradient) passes through k units of a kind, such as neurons
+or attention heads. The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95)
+reaches 70 %, the level that the paper calls substantial.
 
-A GRU and persistence are added to the paper's table. So is the recovery of two methods without transport: decay 0,
-which propagates nothing, and the architecture's own path alone. The threshold means something only if both stay below
-70 %.
+A GRU, persistence, and the recovery of two methods without transport are added to the paper's table. These methods
+are decay 0, which propagates nothing, and the architecture's own path alone (k = 0). The threshold means something
+only if both stay below 70 %.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
-from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.statistics.summary import averages, mean_recoveries
 from raysweep.analysis.tables import paper_columns, table03, table08
 from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.comparison import measure
 from raysweep.analysis.tables.notes import of_panel, standings
 from raysweep.analysis.tables.spec import CEILING, FLOOR, FLOOR_DECAY0, Measured, Panel
-from raysweep.analysis.tables.table import Column, Table, over_seeds
+from raysweep.analysis.tables.table import Column, Table, with_interval
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
@@ -62,13 +63,13 @@ COLUMNS = (
         sd="paper_recovery_sd",
         mark="paper_mark",
     ),
-    over_seeds("recovery\nours, %", "at_threshold"),
-    over_seeds("k = 4,\n%", "k4"),
-    over_seeds("decay 0,\n%", FLOOR_DECAY0),
-    over_seeds("own path,\n%", "k0"),
-    Column("MSE at\ndecay 0.95", f"{FLOOR}_mse", "mse", sd=f"{FLOOR}_mse_sd"),
-    Column("persis-\ntence", "persistence_mse", "mse"),
-    Column("full\nRTRL", f"{CEILING}_mse", "mse"),
+    with_interval("recovery\nours, %", "at_threshold"),
+    with_interval("k = 4,\n%", "k4"),
+    with_interval("decay 0,\n%", FLOOR_DECAY0),
+    with_interval("own path,\n%", "k0"),
+    with_interval("MSE at\ndecay 0.95", f"{FLOOR}_mse", "mse"),
+    Column("persis-\ntence", "persistence_mse_average", "mse"),
+    Column("full\nRTRL", f"{CEILING}_mse_average", "mse"),
     Column("n", "n", "count"),
 )
 
@@ -83,10 +84,11 @@ def table(source: Source) -> Table:
         [row | {"unit": TRANSPORT[str(row["row"])]} for row in rows], schema=_SCHEMA, orient="row"
     ).with_columns(pl.col("n").fill_null(0))
     notes = (
-        f"Threshold: least k > 0 of those run whose mean recovery reaches {SUBSTANTIAL} %. Recovery: Eq. 10 seed "
-        "by seed from traces with decay 0.95, 100 % full RTRL; mean ± sample sd; at the threshold, then of k = 4, "
+        f"Threshold: least k > 0 of those run whose recovery reaches {SUBSTANTIAL} %. Recovery: Eq. 10 as a "
+        "ratio of means over seeds with its 95 % interval, from traces with decay 0.95, 100 % full RTRL; at the "
+        "threshold, then of k = 4, "
         "of k = 0 with decay 0 and of k = 0 with the architecture's own path. MSE at decay 0.95: the degenerate "
-        "floor. MSE: "
+        "floor. MSE: geometric mean with its 95 % interval, "
         + ", ".join(f"{panel.metric} ({panel.label})" for panel in PANELS)
         + ". "
         + standings([frame.select(mark="paper_mark")]),
@@ -99,57 +101,59 @@ def table(source: Source) -> Table:
     return assemble("14", title, COLUMNS, frame, notes, [part.selected for part in measured])
 
 
+_AVERAGE = ("average", "low", "high")
+_RECOVERIES = ("at_threshold", "k4", FLOOR_DECAY0, "k0")
 _NUMBERS = (
     *("paper_recovery", "paper_recovery_upper", "paper_recovery_sd"),
-    *(f"{name}_{part}" for name in ("at_threshold", "k4", FLOOR_DECAY0, "k0") for part in ("mean", "sd")),
-    *(f"{FLOOR}_mse", f"{FLOOR}_mse_sd", "persistence_mse", f"{CEILING}_mse", f"{CEILING}_mse_sd"),
+    *(f"{name}_{part}" for name in _RECOVERIES for part in _AVERAGE),
+    *(f"{name}_mse_{part}" for name in (FLOOR, "persistence", CEILING) for part in _AVERAGE),
 )
 _SCHEMA = {
     **dict.fromkeys(("row", "label", "unit", "paper_threshold", "threshold"), pl.String),
     **dict.fromkeys(_NUMBERS, pl.Float64),
-    **{f"{name}_n": pl.Int64 for name in ("at_threshold", "k4", FLOOR_DECAY0, "k0")},
     "paper_mark": pl.String,
     "n": pl.Int64,
 }
 
 
 Summaries = Mapping[str, Mapping[str, float | None]]
-"""Row -> statistic over seeds -> value."""
+"""Row -> name of a statistic over seeds, such as `average` -> the statistic's value."""
 
 
 def _row(part: Measured, paper: pl.DataFrame) -> dict[str, object]:
-    summaries = _by_row(part.recovery[FLOOR], "recovery")
-    mse = _by_row(part.values, "value")
+    summaries = _by_row(mean_recoveries(part.recovery[FLOOR]))
+    mse = _by_row(averages(part.values, geometric=True))
     threshold = _threshold(part, summaries)
     row: dict[str, object] = {
         "row": part.panel.key,
         "label": part.panel.label,
         "threshold": _threshold_text(part, summaries, threshold),
     }
-    for name, key in (("at_threshold", threshold), ("k4", "k4"), (FLOOR_DECAY0, FLOOR_DECAY0), ("k0", "k0")):
-        summary = summaries.get(key or "", {})
-        row |= {f"{name}_{statistic}": summary.get(statistic) for statistic in ("mean", "sd", "n")}
-    for key in (FLOOR, CEILING):
-        row |= {f"{key}_mse": mse.get(key, {}).get("mean"), f"{key}_mse_sd": mse.get(key, {}).get("sd")}
-    row["persistence_mse"] = mse.get("persistence", {}).get("mean")
-    row["n"] = mse.get(f"k{PAPER_K}", {}).get("n", 0)
+    for name, key in zip(_RECOVERIES, (threshold, "k4", FLOOR_DECAY0, "k0"), strict=True):
+        row |= {f"{name}_{number}": summaries.get(key or "", {}).get(number) for number in _AVERAGE}
+    for key in (FLOOR, "persistence", CEILING):
+        row |= {f"{key}_mse_{number}": mse.get(key, {}).get(number) for number in _AVERAGE}
+    row["n"] = part.values.filter(pl.col("row") == f"k{PAPER_K}")["value"].count()
     return row | _paper(paper, part.panel.key, UNITS)
 
 
-def _by_row(frame: pl.DataFrame, value: str) -> Summaries:
-    return {str(summary["row"]): summary for summary in spread(frame, ["row"], value).to_dicts()}
+def _by_row(averaged: pl.DataFrame) -> Summaries:
+    return {str(summary["row"]): summary for summary in averaged.to_dicts()}
 
 
 def _sources(part: Measured) -> dict[str, int]:
-    """Return the k of each row of sparse RTRL with k > 0, ascending: the candidates for the threshold."""
+    """Return row -> k for the rows of sparse RTRL with k > 0, in ascending order of k.
+
+    These rows are the candidates for the threshold.
+    """
     ks = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
     return dict(sorted(ks.items(), key=lambda pair: pair[1]))
 
 
 def _threshold(part: Measured, summaries: Summaries) -> str | None:
     for key in _sources(part):
-        mean = summaries.get(key, {}).get("mean")
-        if mean is not None and mean >= SUBSTANTIAL:
+        average = summaries.get(key, {}).get("average")
+        if average is not None and average >= SUBSTANTIAL:
             return key
     return None
 
@@ -159,7 +163,7 @@ def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None)
     ks = _sources(part)
     if threshold is not None:
         return f"{ks[threshold]}/{UNITS}"
-    tried = [str(k) for key, k in ks.items() if summaries.get(key, {}).get("mean") is not None]
+    tried = [str(k) for key, k in ks.items() if summaries.get(key, {}).get("average") is not None]
     return f"none of {', '.join(tried)}" if tried else None
 
 
@@ -182,8 +186,8 @@ def _without_transport(measured: Sequence[Measured]) -> list[str]:
     """Note the rows with k = 0 whose recovery reaches the threshold's 70 %."""
     notes: list[str] = []
     for part in measured:
-        summaries = _by_row(part.recovery[FLOOR], "recovery")
-        free = [key for key in (FLOOR_DECAY0, "k0") if (summaries.get(key, {}).get("mean") or 0) >= SUBSTANTIAL]
+        summaries = _by_row(mean_recoveries(part.recovery[FLOOR]))
+        free = [key for key in (FLOOR_DECAY0, "k0") if (summaries.get(key, {}).get("average") or 0) >= SUBSTANTIAL]
         if free:
             named = " and ".join(part.panel.labels[key] for key in free)
             notes.append(

@@ -22,7 +22,8 @@ def accept(
 ) -> None:
     """Say that a change of code does not matter: the done cells of these sweeps count as done again.
 
-    The store records your name, the time, the reason and both sources; plan shows them. A later change counts anew.
+    The store records your name, the time, the reason, and both versions of the source. `raysweep plan` shows the
+    name, the date and the reason. A later change of the code is not covered.
 
     raysweep accept digits.toml --reason "faster, same numbers"
     """

@@ -156,7 +156,7 @@ def _open(path: str, skip_damaged: bool) -> Store:
 
 
 def _print(text: str, kind: str, store: Store) -> None:
-    """Print the rendered `text`, after warnings about what it lacks if damaged files were skipped."""
+    """Print the rendered `text`. If damaged files were skipped, first warn of what the text lacks."""
     warn_of_missing(store)
     if kind == "json" and store.skip_damaged:
         print_answer(text, store)

@@ -41,7 +41,7 @@ class _Commands(typer.core.TyperGroup):
     """The group of all commands. A SystemExit in a command comes from a user's code, and becomes an InputError."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, and report an interrupt on standard error."""
         try:
             return super().invoke(ctx)
         except SystemExit as error:

@@ -101,7 +101,8 @@ def _chosen(store: Store, cell: str | None, where: str | None, name: str | None)
     """Return the artifacts of the cells that match `cell` and `where`, with a path that matches `name`.
 
     Raises:
-        InputError: `cell` has no artifacts, `where` matches no cell, or there are artifacts, but none matches.
+        InputError: `cell` is unknown or has no artifacts, `where` matches no cell, or artifacts exist but none of
+            them is chosen.
     """
     import polars as pl
 

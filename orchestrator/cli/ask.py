@@ -1,4 +1,4 @@
-"""The commands `best`, `compare`, `diff` and `questions`: which setting is better, and how sure that is."""
+"""The commands `best`, `compare`, `diff` and `questions`: comparisons of settings, cells and stores."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def compare(
 
     raysweep compare method=sparse method=rtrl --metric loss --where "hidden = 64"
 
-    The output has the effect with its interval, the p of a permutation test, and the number of further seeds that
-    would do.
+    The output has the effect with its interval, the p-value of a permutation test, and the number of further seeds
+    for a power of 80 % if the true effect is the observed one.
     """
     from raysweep.analysis.questions.compare import compare as answer
 
@@ -83,7 +83,7 @@ def diff(
 ) -> None:
     """Compare two stores cell by cell, or two cells of one store; exit 1 if they differ.
 
-    Of two cells it shows what differs in settings, metrics, environment and code.
+    For two cells, the output lists the differences in settings, metrics, environment and code.
 
     raysweep diff results ../other/results
 

@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
-"""Maximum numbers to print: seeds of a group of failures, ids with one prefix, artifacts or arrays of an attempt."""
+"""Maximum numbers of items to print.
+
+`MAX_SEEDS`: seeds of a group of failures. `MAX_IDS`: ids that match an ambiguous CELL_ID. `MAX_FILES`: artifacts of a
+cell, or arrays of an attempt.
+"""
 PROGRESS_S = 5.0
-"""Minimum seconds between two lines on the progress of a cell."""
+"""Minimum seconds between two printed lines about a cell's progress."""
 
 CellId = Annotated[str, typer.Argument(metavar="CELL_ID", help="A cell id, or the first characters of one.")]
 
@@ -125,7 +129,10 @@ def _say_items(title: str, items: Mapping[str, object]) -> None:
 
 
 def _logged(store: Store, cell_id: str) -> dict[int, str]:
-    """Map each attempt of the cell to the last values of its arrays, as text: `loss 0.31, accuracy 0.9`."""
+    """Format the last value of each array that an attempt of the cell logged: `loss 0.31, accuracy 0.9`.
+
+    The result maps the number of an attempt to this text. It names at most `MAX_FILES` arrays.
+    """
     import polars as pl
 
     last = pl.coalesce(pl.col("values_f64").list.last(), pl.col("values").list.last().cast(pl.Float64))
@@ -161,7 +168,10 @@ def _say_attempt(attempt: Mapping[str, Any]) -> None:
 
 
 def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
-    """Find the cell whose id begins with `cell`, and return its row with the columns of its variant.
+    """Find the cell whose id begins with `cell`, and return its id, its seed and the columns of its variant.
+
+    The columns of a variant include its workload, method, k and config. If `cell` contains `#`, only the text after
+    the last one counts.
 
     Raises:
         InputError: no cell id in the store begins with `cell`, or several do.
@@ -183,9 +193,9 @@ def failures(
 ) -> None:
     """Group failed cells by their last error, and name the settings they share.
 
-    Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
-    are not named. Cells that are done now are only counted. A done cell that failed when it was run again counts as
-    failed.
+    Errors of one group agree in type and place, and have similar messages. A setting is not named if all cells of the
+    store have it. Cells that are done now, or that failed under an earlier version of the workload, are only counted.
+    A done cell whose later attempt failed counts as failed.
     """
     import polars as pl
 
@@ -335,7 +345,13 @@ def _entry(store: Store, cell_id: str) -> RecordedSweep:
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load a cell's workload by `name`: from the folders that the cell's launch recorded, then from the current one."""
+    """Load a cell's workload by `name`, as its present files define it.
+
+    Its module is searched in the folders that the cell's launch recorded, then in the current folder.
+
+    Raises:
+        InputError: the workload cannot be loaded, or, unless `trust` is set, another user recorded its sweep.
+    """
     from raysweep.orchestrator.launch.request import refuse_foreign
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
     from raysweep.orchestrator.sweep.loading.main_program import enter
@@ -361,9 +377,13 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 
 def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
-    """Return the program file whose `__main__` defines the workload's function, from the cell's last attempt.
+    """Return the path of the program that defines the workload's function, as recorded with the cell's last attempt.
 
-    Rows are not signed, unlike recorded sweeps. Therefore only files below the launch's folders are accepted.
+    The store's rows of attempts are not signed, unlike its recorded sweeps. Therefore the path must lie below one of
+    the folders in `search`.
+
+    Raises:
+        InputError: no such file is recorded or exists, or it is a notebook.
     """
     import polars as pl
 

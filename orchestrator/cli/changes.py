@@ -19,7 +19,13 @@ MAX_PARTS = 8
 
 
 def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, diff: bool) -> Iterator[str]:
-    """Yield the lines of a plan that describe changed code. With `diff`, include the differing lines of each part."""
+    """Yield the lines of a plan that describe changed code.
+
+    Args:
+        changes: the changes of code, each with the number of done cells that it concerns.
+        unrecorded: number of done cells whose code has changed, but whose source was not recorded.
+        diff: whether to list all changed parts, each with its differing lines.
+    """
     for change, cells in changes:
         if change.accepted:
             yield f"{count_cells(cells)} done by other code, whose changes were accepted:"
@@ -48,11 +54,14 @@ def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
 
 
 def used_by(difference: Difference) -> str:
-    """Describe by which other parts the workload uses the changed part: `, used by function run > function fit`."""
+    """Format the parts through which the workload uses a changed part: `, used by function run > function fit`.
+
+    The text is empty if the chain of parts is empty.
+    """
     return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
 
 
 def text_diff(difference: Difference) -> Iterator[str]:
-    """Yield a unified diff of the two versions of a part, with two unchanged lines around each change."""
+    """Yield a unified diff of a changed part of the source, such as a function, with two lines of context."""
     before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
     return itertools.islice(difflib.unified_diff(before, after, lineterm="", n=2), 2, None)

@@ -1,4 +1,4 @@
-"""The code and the environment of a cell's row: printed, compared with another row's, or loaded to run it again."""
+"""The code and the environment recorded for a cell. They are printed, compared, or loaded to run again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:
-    """Return the row of a cell if it is done, otherwise of its last ended attempt; None if no attempt has ended."""
+    """Return the row of a cell's done attempt, otherwise that of its last ended attempt.
+
+    None if no attempt has ended.
+    """
     import polars as pl
 
     is_cell = pl.col("cell_id") == cell_id
@@ -38,6 +41,9 @@ def workload_as_recorded(store: Store, cell_id: str, entry: RecordedSweep, folde
         entry: the sweep that requested the cell.
         folder: a new private folder, to which the source is unpacked.
         trust: load the source even if another user, or another machine, recorded it.
+
+    Raises:
+        InputError: the source was not recorded, cannot be loaded, or is not trusted.
     """
     from raysweep.orchestrator.launch.as_recorded import recorded_workload
 
@@ -68,7 +74,11 @@ def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Sou
 
 
 def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded environment of a row. Rows of earlier versions of raysweep have only imported packages."""
+    """Return the recorded environment of a row.
+
+    If the row has none, as in earlier versions of raysweep, the result has the single key `imported`: the versions of
+    the packages that the cell imported.
+    """
     from raysweep.orchestrator.run.environment import KEY
     from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
 
@@ -80,7 +90,18 @@ def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
 def show_code(
     store: Store, key: Mapping[str, Any], row: Mapping[str, Any] | None, *, whole: bool, as_json: bool
 ) -> None:
-    """Print the source of a cell's row. With `whole`, print the command and the environment first."""
+    """Print the source recorded with a cell's row. With `whole`, first print the command and the environment.
+
+    Args:
+        store: the store.
+        key: the cell, as `one_cell` returns it.
+        row: the cell's row, as `last_row` returns it.
+        whole: whether to print the command and the environment, too.
+        as_json: whether to print a JSON document instead of text.
+
+    Raises:
+        InputError: `row` is None or has no source digest, or the store does not hold the source.
+    """
     _, source, _ = source_of_row(store, row)
     if row is None:
         return
@@ -108,7 +129,10 @@ def show_code(
 
 
 def _debug_command(cell_id: str, row: Mapping[str, Any], source: Source, at: str) -> tuple[str, str | None]:
-    """Return a label, and the command that runs one cell; None for a notebook's function, which no command can run."""
+    """Return the command that runs only this cell again, preceded by a label to print: (label, command).
+
+    The command is None if a notebook defines the workload's function.
+    """
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
 
     command = f"raysweep debug {cell_id[:8]}"
@@ -168,7 +192,7 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten an environment to one level: each installed package becomes an entry under its own name."""
+    """Flatten an environment to one level: each installed package becomes an entry. Other dicts are left out."""
     flat: dict[str, Any] = {}
     for name, value in environment.items():
         flat.update(value if isinstance(value, dict) and name == "installed" else {})

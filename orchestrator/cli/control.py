@@ -24,7 +24,8 @@ OnlyThese = Annotated[str, typer.Option("--where", help='Cancel cells that match
 def pause(store: StoreOption = "results") -> None:
     """Have the running launch start no more cells, until `raysweep continue`.
 
-    Cells that run, or wait on a worker for their turn, still end and are recorded. --max-hours goes on counting.
+    Cells that are running, or that wait for their turn on a worker, are completed and recorded. The pause counts
+    towards --max-hours.
 
     raysweep pause
     """
@@ -55,7 +56,7 @@ def cancel(where: OnlyThese, store: StoreOption = "results") -> None:
     """Cancel cells of the running launch; the others go on.
 
     Running cells are ended, and get an attempt of status `cancelled`. Cells that have not begun are not run by this
-    launch. The next launch or resume runs both: to leave cells out for good, change the sweep file.
+    launch. The next launch or resume runs all cancelled cells. To leave cells out for good, change the sweep file.
 
     raysweep cancel --where "method = 'sgd' and lr > 0.1"
     """
@@ -84,7 +85,7 @@ def cancel(where: OnlyThese, store: StoreOption = "results") -> None:
 
 
 def _epoch(opened: Store) -> int:
-    """Return the generation of the store's running launch.
+    """Return the generation of the store's running launch: the number of its ownership (see `store.lease`).
 
     Raises:
         InputError: no launch is running.

@@ -56,7 +56,8 @@ _NOT_IN_HINT = {"sweeps", "submit", "follow", "yes", "wait", "as_json"}
 """Parameters of a launch that are left out of the printed command to resume it."""
 
 RERUN = "done by code that has changed since; they run again"
-"""Description of the state `changed` that is printed with --rerun-changed."""
+"""Description of a plan's cell state `changed`, printed if --rerun-changed is given."""
+_WHERE = {"inline": "in this process", "processes": "on this machine", "ray": "on Ray's current resources"}
 MAX_NAMES = 3
 """Maximum number of sweeps that a launch lists by name."""
 
@@ -187,7 +188,7 @@ def _launch(context: typer.Context) -> None:
 
 def _refuse_contradictions(params: Mapping[str, Any]) -> None:
     if params["inline"] and params["address"] is not None:
-        fail("--inline runs cells in this process, --address on a Ray cluster; leave one of them out")
+        fail("--inline runs cells in this process, --address on Ray; leave one of them out")
     if params["follow"] and params["submit"] is None:
         fail("--follow shows the log of a job that --submit starts; add --submit URL, or leave --follow out")
 
@@ -237,7 +238,7 @@ def _options(context: typer.Context) -> Options:
 def _run(context: typer.Context, store: Store, request: Request) -> None:
     """Run a launch on this machine, print its result, and exit."""
     from raysweep.orchestrator.cli.terminal.progress import live
-    from raysweep.orchestrator.launch.launch import Launch
+    from raysweep.orchestrator.launch.launch import Launch, executor_of
     from raysweep.orchestrator.query.example import means_by_settings
 
     params, options = context.params, _options(context)
@@ -251,13 +252,13 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     if as_json:
         event("start", cells=len(planned.table), to_run=planned.to_run, store=store.storage.location)
     elif planned.to_run:
-        starting = "" if options.executor == "inline" or options.address else "; starting Ray"
+        starting = "; starting Ray" if options.is_here and executor_of(options, planned) == "ray" else ""
         names = join_first((sweep.name for sweep in request.sweeps), MAX_NAMES)
         print(f"{count_cells(len(planned.table))} in {names}, {planned.to_run:,} to run{starting}", file=sys.stderr)
 
     def announce(plan: Plan, executor: Executor) -> None:
         if not as_json:
-            where = "in this process" if options.executor == "inline" else "on Ray's current resources"
+            where = _WHERE[executor_of(options, plan)]
             most = options.max_parallel
             where = where if most is None else f"{where}, at most {most} at once"
             slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))

@@ -81,7 +81,17 @@ def _ended(store: Store, cell_id: str) -> list[int]:
 
 
 def _latest(store: Store, cell_id: str, ended: list[int], running: bool) -> int | None:
-    """The number of the running attempt if it has printed or logged anything, otherwise of the last one that ended."""
+    """Return the number of the attempt to print.
+
+    This is the newest attempt with a live state, which the worker publishes in the store while the cell runs. If
+    there is none and the cell is not running, it is the last ended attempt. None if there is no such attempt.
+
+    Args:
+        store: the store.
+        cell_id: the cell's id.
+        ended: the numbers of the cell's attempts that have ended.
+        running: whether the cell is running.
+    """
     numbers = [state.attempt for state in store.live() if state.cell_id == cell_id]
     return max(numbers, default=None if running else max(ended, default=None))
 
@@ -108,7 +118,7 @@ def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | Non
 
 
 def _print_live(store: Store, cell_id: str, attempt: int, printer: _Printer) -> bool:
-    """Print the new part of a running attempt's output; return False if the attempt has published nothing."""
+    """Print the new part of a running attempt's output; return False if its worker has not published any state yet."""
     from raysweep.orchestrator.store.live import read
 
     state = read(store.storage, cell_id, attempt)
@@ -128,7 +138,9 @@ class _Printer:
     def more(self, size: int, end: bytes) -> None:
         """Print the part of the output that is new since the last call.
 
-        `size` is the number of bytes printed so far, and `end` holds the last of them.
+        Args:
+            size: number of bytes that the cell has printed so far.
+            end: the last of these bytes; the store does not keep the earlier ones while the cell runs.
         """
         from raysweep.orchestrator.run.output import clean
 

@@ -41,14 +41,18 @@ Set = Annotated[
 Seeds = Annotated[str | None, typer.Option(help='Use other seeds: "0..19" or "1,2,5".')]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Address = Annotated[
-    str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: start Ray on this machine.")
+    str | None,
+    typer.Option(
+        help="A running Ray cluster: auto or HOST:PORT; local: start Ray on this machine. Default: processes on this "
+        "machine, or a local Ray if cells need GPUs."
+    ),
 ]
 Submit = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Run as a Ray job on a cluster; URL is its dashboard, http://HEAD:8265."),
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="With --submit: show the job's log until it ends.")]
-Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
+Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, one cell after another.")]
 Device = Annotated[
     str, typer.Option(help="auto: as many GPUs as cells request; cpu: no GPUs; cuda: at least one GPU for each cell.")
 ]
@@ -62,7 +66,14 @@ MaxAlike = Annotated[
     typer.Option(min=0, help="Stop a method once this many of its cells fail alike, unless more succeed; 0: never."),
 ]
 MaxParallel = Annotated[
-    int | None, typer.Option(min=1, help="Run at most this many cells at once. Default: as many as fit the machines.")
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        "--max-parallel",
+        min=1,
+        help="Run at most this many cells at once. Default: as many as fit the machines.",
+    ),
 ]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_WIDTH = 40
-"""Maximum width in characters of a column of settings. A longer value pushes the next column aside."""
+"""Maximum width in characters of the column of valid values in the list of settings.
+
+A longer value is printed in full, and pushes the next column aside.
+"""
 
 
 def new(
@@ -105,7 +108,7 @@ def write(name: str, folder: Path, *, function: bool = False) -> list[Path]:
     """Write `name.toml` and `name.py`, a script or a module with a function, into a folder.
 
     Raises:
-        InputError: the name is not a valid module name, a file exists already, or the folder cannot be written.
+        InputError: the name cannot be that of a new module, a file exists already, or the folder cannot be written.
     """
     from raysweep.orchestrator.sweep.loading.source import OURS
 
@@ -137,7 +140,10 @@ class Setting(NamedTuple):
 
 
 def settings(workload: Workload) -> list[Setting]:
-    """List the keys of the workload's `Config`, in order. Empty without a `Config`: any key is then valid."""
+    """List the keys of the workload's `Config`, in order.
+
+    The list is empty if the workload has no `Config`. Then any key is valid.
+    """
     if workload.config_model is None:
         return []
     schema: dict[str, Any] = workload.config_model.model_json_schema()

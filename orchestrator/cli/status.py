@@ -71,46 +71,49 @@ def status(
     recorded = opened.require().sweeps()
     cells, warnings = select(known_cells(recorded), opened, where)
     warn(warnings)
-    states = (
-        cells.wide()
-        .drop("source_digest")
-        .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
-        .join(request_state(recorded), on="cell_id", how="left")
-        .with_columns(pl.col("status").fill_null("pending"))
-    )
+    ended = opened.summary().select("cell_id", "status")
+    states = cells.cells.join(ended, on="cell_id", how="left").with_columns(pl.col("status").fill_null("pending"))
     group = ("experiment", "workload_version", "method", "k", "status")
-    counts = states.group_by(group).len("cells").sort(group)
+    variants = cells.variants.select("variant", *group[:-1])
+    of_variants = states.group_by("variant", "status").len("cells").join(variants, on="variant")
+    counts = of_variants.group_by(group).agg(pl.col("cells").sum()).sort(group)
     owner, running = opened.owner() or (None, {})
     paused = owner is not None and is_paused(opened.storage, newest_epoch(opened.storage) or 0)
     accepted = acceptances(opened)
     warn_of_missing(opened)
     if as_json:
         progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
-        now = {"running": list(running), "progress": progress, "owner": owner, "paused": paused, "starting": starting}
+        state = {"running": list(running), "progress": progress, "owner": owner, "paused": paused, "starting": starting}
         more = {"accepted": [asdict(entry) for entry in accepted]} if accepted else {}
-        print_answer(to_json({"counts": counts.to_dicts(), **now, **more}), opened)
+        print_answer(to_json({"counts": counts.to_dicts(), **state, **more}), opened)
         return
     print_frame(counts)
-    rows = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
-    for row in rows.iter_rows():
+    of_running = states.filter(pl.col("cell_id").is_in(list(running))).join(
+        variants, on="variant", maintain_order="left"
+    )
+    for row in of_running.select("experiment", "method", "k", "seed", "cell_id").iter_rows():
         fraction = running[row[-1]]
         say(f"running: {cell_name(*row)}" + ("" if fraction is None else f", {fraction:.0%}"))
     for entry in accepted:
         parts = join_first(entry.parts, MAX_PARTS)
         say(f"accepted change of {entry.workload}: {parts}; {entry.name}, {entry.time[:10]}: {entry.reason}")
-    left = states.filter(pl.col("status") != "done")
-    in_program = only_in_program(left.select("cell_id"), cells)
+    left = states.filter(pl.col("status") != "done").select("cell_id")
+    in_program = only_in_program(left, cells) if left.height else False
+    of_left = pl.Series(dtype=pl.String)
+    if left.height:
+        of_left = left.join(request_state(recorded), on="cell_id", how="left")["request_state"]
     if paused:
         say(f"paused: no cells are started until raysweep continue{at_store(store)}")
     done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
-    say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store), in_program)]))
+    say("; ".join([done, *next_steps(of_left, owner, starting, at_store(store), in_program)]))
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
     """Print the state of the store every `WATCH_S` seconds until the launch ends.
 
-    A terminal is cleared each time, and shows all lines. Otherwise the first line is printed if it has changed, and
-    all lines at the end. With `as_json`, each update is a JSON object.
+    On a terminal, each update clears the screen and prints all lines of the state. Otherwise an update prints only
+    the first line, and only if it has changed; the last update prints all lines. With `as_json`, each update prints a
+    JSON object.
     """
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED
@@ -143,7 +146,11 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
 
 
 def _await_store(store: Store, as_json: bool) -> None:
-    """Wait until a launch that is starting has created the store."""
+    """Wait until a launch that is starting has created the store.
+
+    Raises:
+        InputError: there is no store, and no launch is starting.
+    """
     from raysweep.orchestrator.launch.announce import who_starts
 
     is_printed = False

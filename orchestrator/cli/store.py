@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 store_app = typer.Typer(help="Verify, compact or repair a store.", no_args_is_help=True)
 MAX_IDS = 5
-"""Maximum number of printed ids of cells that run again."""
+"""Maximum number of cell ids to print when listing the cells that run again after a repair."""
 
 
 @store_app.command("check", cls=Command)

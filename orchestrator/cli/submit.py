@@ -15,8 +15,8 @@ import typer
 from raysweep.orchestrator.cli.options import typed_options
 from raysweep.orchestrator.cli.terminal.output import confirm_many, fail, print_json, say, warn
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.packaging import copy_package, python_files
 from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
-from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.provenance import commits_of, to_ship
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.text import count_cells
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.spec import Sweep
 
 MAX_MIB = 64
-"""Maximum MiB of users' Python files that are shipped. Data sets are never shipped."""
+"""Maximum MiB of users' files that are shipped: sweeps, Python files and small inputs. Data sets are never shipped."""
 _NOT_PASSED_ON = {"sweeps", "submit", "follow", "address", "inline", "yes"}
-"""Parameters that are omitted from the command on the head, or have another value there."""
+"""Parameters of `launch` and `resume` that are not copied into the command on the head.
+
+They are left out there, or set to another value.
+"""
 
 
 def submit(context: typer.Context, request: Request | None) -> None:
@@ -94,7 +97,8 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
         options: the options to append to the command that runs on the head.
 
     Raises:
-        InputError: the files are too large to ship.
+        InputError: the files are too large to ship, or a sweep refers to files that are missing on the head (see
+            `_put`).
     """
     with TemporaryDirectory(prefix="raysweep-job-") as temporary:
         folder = Path(temporary)
@@ -113,7 +117,12 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 
 def _program_files(folder: Path) -> dict[Path, bytes | None]:
-    """Return the files of the programs that a folder's sweep files run, as the argument `own` of `python_files`."""
+    """Collect the files of the programs that the sweep files in a folder run.
+
+    Returns:
+        Path relative to the folder -> content; None: the file as it is now. This is the argument `own` of
+        `python_files`.
+    """
     from raysweep.orchestrator.sweep.programs.program_files import workload_of
     from raysweep.orchestrator.sweep.spec import Sweep
 
@@ -134,10 +143,13 @@ def _program_files(folder: Path) -> dict[Path, bytes | None]:
 
 
 def _put(sweep: Sweep, request: Request, folder: Path) -> str:
-    """Copy a sweep file and its workload's Python files into a new folder; a bundled sweep needs no copy.
+    """Copy a sweep file and its workloads' files into a new folder. A bundled sweep needs no copy.
 
     Returns:
         The SWEEP argument for the head: a path relative to the job's folder, or the bundled sweep's name.
+
+    Raises:
+        InputError: an entry of `links` is a relative path, or a file in `inputs` cannot be shipped.
     """
     path = Path(str(sweep.path))
     parts = [(part, request.workloads[part.workload]) for part in sweep.parts()]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.orchestrator.cli.terminal.output import finite
 from raysweep.orchestrator.launch.announce import who_starts
 from raysweep.orchestrator.launch.display import slow
@@ -26,8 +25,11 @@ from raysweep.orchestrator.store.sweeps import known_cells
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import count_cells, one_line, pace_in_words
 
+if TYPE_CHECKING:
+    from raysweep.analysis.questions.declared import Verdict
+
 WINDOW_S = 300.0
-"""Rates are averages over this many seconds before now."""
+"""Length in seconds of the time before a snapshot over which rates are averaged."""
 MAX_FAILURES, MAX_SLOW, MAX_RUNNING, MAX_LOGGED = 5, 5, 8, 4
 
 
@@ -36,19 +38,18 @@ class Snapshot(NamedTuple):
 
     Args:
         now: the time of the snapshot, UTC.
-        states: one row per known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no
-            attempt), request_state (see `drift`), failed (its last attempt failed or was lost, and no running launch
-            will retry it).
-        ended: attempts that ended in the last `WINDOW_S`, of the running launch if there is one, oldest first:
-            started_at, finished_at, status, seconds.
-        failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
-            finished_at.
-        running: id of each cell that runs, by the owner's last heartbeat -> fraction done; None if the cell does not
-            report it.
-        owner: the launch that owns the store, if any.
-        starting: the launch on this machine that is about to own the store, if any.
-        logged: id of each running cell that logs metrics -> metric name -> its last step and value.
-        questions: the verdicts on the questions that sweeps declare; empty if `where` selects cells.
+        states: one row per known cell. Columns: cell_id, name, cpus, gpus, expected_seconds, status (`pending`
+            without an attempt), request_state (see `drift`) and failed. `failed` is true if the last attempt failed
+            or was lost, and no running launch will retry the cell.
+        ended: one row per attempt that ended in the last `WINDOW_S` seconds, oldest first. Columns: started_at,
+            finished_at, status, seconds. If a launch is running, only its attempts are included.
+        failures: the last attempts of the most recently failed cells. Columns: cell_id, status, error_type,
+            error_message, finished_at.
+        running: cell id -> fraction done (None if not reported), for the cells that the owner's last heartbeat lists.
+        owner: description of the launch that owns the store, if any.
+        starting: description of the launch on this machine that is about to own the store, if any.
+        logged: cell id -> metric name -> (last step, last value), for the running cells that log metrics.
+        questions: the verdicts on the questions that sweeps declare; empty if only a part of the cells was selected.
         in_program: whether a cell that is not done needs its program or notebook to run (see `only_in_program`).
     """
 
@@ -77,6 +78,8 @@ class Totals(NamedTuple):
 
 def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
     """Read a snapshot of the store. Also returns warnings about the predicate `where`."""
+    from raysweep.analysis.questions.declared import questions
+
     recorded = store.sweeps()
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
@@ -147,7 +150,7 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
     """Return the cells among `ids` that have used up their retries in the running launch.
 
-    `of_launch` selects the attempts of this launch; earlier ones do not count.
+    `of_launch` is a predicate on attempts: whether the running launch made them. Earlier attempts do not count.
     """
     counts = {budget: pl.col("status").is_in(statuses_of(budget)).sum() for budget in CHARGES}
     charged = store.collect(
@@ -163,8 +166,9 @@ def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: Ce
 def totals(moment: Snapshot) -> Totals:
     """Compute counts, rate and time left from a snapshot.
 
-    seconds_left = E * T / W. E is the expected seconds of the cells left, and W the seconds of the attempts that ended
-    in the last T seconds. If no duration is known, E and W count cells.
+    seconds_left = E * T / W. E is the expected seconds of all cells left. W is the total seconds of the attempts in
+    `moment.ended`. T is the seconds since the first of these attempts began, at most `WINDOW_S`. If no duration is
+    known, E is the number of cells left, and W the number of done cells in `moment.ended`.
     """
     done = int((moment.states["status"] == "done").sum())
     failed = int(moment.states["failed"].sum())
@@ -213,7 +217,12 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 
 
 def only_in_program(ids: pl.DataFrame, cells: CellTable) -> bool:
-    """Return whether any of the cells `ids` is a function of a program or notebook, which only this can run again."""
+    """Return whether any of the cells can run only from the program or notebook that defines its function.
+
+    Args:
+        ids: column cell_id.
+        cells: a table that contains these cells.
+    """
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
 
     variants = cells.variants.filter(pl.col("workload").str.starts_with(f"{MAIN}:"))
@@ -253,7 +262,7 @@ def next_steps(
 
 
 def event(moment: Snapshot) -> dict[str, object]:
-    """Convert a snapshot to a flat dictionary, for JSON."""
+    """Convert a snapshot to a dictionary that can be written as JSON."""
     return {
         "at": moment.now.isoformat(timespec="seconds"), "cells": moment.states.height, **totals(moment)._asdict(),
         "running_cells": list(moment.running),

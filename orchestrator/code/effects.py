@@ -1,6 +1,6 @@
-"""Side effects of top-level statements: whether one may do more than bind names when its module is imported.
+"""Side effects of top-level statements at import, other than the binding of names.
 
-A statement whose effects are unknown counts as one with effects.
+A statement with unknown effects counts as one that has effects.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ class Effects:
         return (top == "builtins" and rest in _PURE_BUILTINS) or top in _PURE_MODULES or dotted in _PURE
 
     def _dotted(self, node: ast.expr) -> str | None:
-        """Return the full name of a builtin or imported name; "" for a name of this module, None otherwise."""
+        """Return the full name of a builtin or an imported name, with the attributes after it.
+
+        "" for a name that the module itself binds. None for any other expression.
+        """
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)

@@ -1,12 +1,12 @@
 """Comparison of two versions of a workload's source, which lists the parts that differ in meaning.
 
 Comments, docstrings and unused code do not count. The comparison starts at the workload's function. It covers every
-definition that the function uses, directly or indirectly, and the code that runs when the modules of these definitions
-are imported. Code may move between files.
+definition that the function uses, directly or indirectly, and the code that runs when the modules of these
+definitions are imported. Code may move between files.
 
 If the code computes names at run time (`COMPUTED`), all files are compared. If it reads docstrings or source text
-(`READ`), all files are compared byte by byte. A table counts as a whole: a new entry changes all code that uses the
-table.
+(`READ`), all files are compared byte by byte. A dictionary or list at the top of a module is compared as a whole: a
+new entry, such as one more method, counts as a change for all code that uses the dictionary.
 """
 
 from __future__ import annotations
@@ -100,7 +100,14 @@ def _by_meaning(before: Source, after: Source) -> list[Difference]:
 
 
 def _named_by_text(words: frozenset[str], *sides: Names) -> bool:
-    """Return whether a string in the code names code: "package.module", "module.function" or "module:function"."""
+    """Return whether any string in the code names a module of the source, or a name that such a module binds.
+
+    Only dotted names count: `package.model`, or `package.model:fit`.
+
+    Args:
+        words: the words of the code (see `Unit.words`).
+        sides: the versions of the source.
+    """
     for text in (word[1:].replace(":", ".") for word in words if word.startswith("'")):
         parts = text.split(".")
         if len(parts) == 1 or not all(map(str.isidentifier, parts)):

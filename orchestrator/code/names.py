@@ -36,9 +36,9 @@ class Names:
         self.files = {file.module: file for file in source.files if file.module}
 
     def require_start(self) -> None:
-        """Raise `NotPython` if the source lacks the workload's function, or the program's script.
+        """Raise `NotPython` unless the source has a start for the comparison.
 
-        A program whose scripts are in several folders is refused as well.
+        The start is the workload's function, or the scripts of a program, all in one folder.
         """
         source = self.source
         if source.module and not self.named(source.module, source.roots[0], (), set()):
@@ -60,15 +60,19 @@ class Names:
         return () if taken is None else taken.bound
 
     def targets(self, unit: Unit, ref: Ref) -> list[Target]:
-        """Resolve a name that a unit uses, with the attributes that follow it; empty for a builtin."""
+        """Resolve a name that a unit uses, together with the attributes after it.
+
+        Return its targets. There are several if it is bound more than once, and none if it is a builtin.
+        """
         if ref.name in unit.imports:
             return self._imported(unit.imports[ref.name], ref.attributes, set())
         return self.named(unit.module, ref.name, ref.attributes, set())
 
     def named(self, module: str, name: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
-        """Resolve a name of a module, with the attributes that follow it; empty if the module does not bind it.
+        """Resolve a name of a module, together with the attributes after it.
 
-        `seen` holds the (module, name) pairs that are already being resolved, which ends cycles.
+        Return its targets; none if the module does not bind the name. `seen` holds the pairs (module, name) that are
+        being resolved. It ends cycles.
         """
         taken = self.module(module)
         if taken is None or (module, name) in seen:
@@ -110,7 +114,10 @@ class Names:
         return [Whole(module)] if module in self.files else []
 
     def expanded(self, target: Target) -> str | list[Unit]:
-        """Return the units of a target: of a module, all its units. Return a full name unchanged."""
+        """Return the units of a target: the definition itself, or all units of a module.
+
+        A full name outside the source is returned unchanged.
+        """
         if isinstance(target, Whole):
             module = self.module(target.module)
             return sorted(module.units, key=lambda unit: unit.label) if module else []
@@ -121,7 +128,7 @@ class Names:
         return f"{self.files[unit.module].path}: {unit.label}"
 
     def effects(self, name: str) -> list[Unit]:
-        """Return the units of a module that may have effects when it is imported, other than binding names."""
+        """Return the units of a module whose execution at import may do more than bind names."""
         module = self.module(name)
         return [] if module is None else [unit for unit in module.units if unit.effects]
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 MAX_FILE, MAX_TOTAL = 2**20, 16 * 2**20
-"""Maximum bytes of one file, and of all files, whose content is recorded. Of other files, only the digest is."""
+"""Maximum bytes of content to record: of one file, and of all files. Beyond that, only digests are recorded."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SourceFile:
     Args:
         name: its name in the source digest.
         path: its relative path in the unpacked source, with / as separator.
-        module: the full name of the Python module in it; "" for other files, in which every byte counts.
+        module: the full name of the Python module in it; "" for any other file. Such a file is compared byte by byte.
         sha256: digest of its content.
         content: its content; None if it was too large to record.
     """
@@ -71,7 +71,7 @@ class Source:
         return {file.path: file for file in (*self.files, *self.inputs)}
 
     def file(self, path: str) -> SourceFile | None:
-        """Return the file with this path, also one of `inputs`; None if there is none."""
+        """Return the source file or input file with this path; None if there is none."""
         return self._by_path.get(path)
 
     def digest(self) -> str | None:
@@ -94,9 +94,11 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
 
 
 def program_digest(code: str, settings: str) -> str:
-    """Return the digest of a program, from the digest of its files and the sweep's `metrics` as JSON.
+    """Return the digest of a program.
 
-    For a program without files, `code` is its version.
+    Args:
+        code: the digest of its files; its version if it has no files.
+        settings: the sweep's `metrics` as JSON.
     """
     return hashlib.sha256((code + settings).encode()).hexdigest()[:16]
 

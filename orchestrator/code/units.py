@@ -1,7 +1,7 @@
 """Top-level statements of Python files, as comparable units: without comments, docstrings and layout.
 
-A unit that only defines a name concerns the code that uses this name. A unit with effects at import concerns all code
-that imports the file. A statement whose effects are unknown counts as one with effects.
+A change of a unit that only defines a name matters to the code that uses this name. A change of a unit with effects
+at import matters to all code that imports the file. A statement whose effects are unknown counts as one with effects.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Unit:
         node: its syntax tree.
         text: its source text.
         effects: `NONE`, `SOME` or `ORDERED`.
-        imports: name -> target of the import statements inside it.
+        imports: name -> its target, for the names that import statements inside the unit bind.
     """
 
     module: str
@@ -47,7 +47,10 @@ class Unit:
     imports: dict[str, Import] = field(default_factory=dict)
 
     def meaning(self, strict: bool) -> str:
-        """Return a text that is equal for two statements if they have the same meaning. For `strict` see `Stripped`."""
+        """Return a text that is equal for two statements if they have the same meaning.
+
+        With `strict`, texts of errors count as well (see `Stripped`).
+        """
         return self._form[strict][0]
 
     def refs(self, strict: bool) -> tuple[Ref, ...]:
@@ -336,8 +339,12 @@ def _words(node: ast.AST) -> Iterator[str]:
 def whole_meaning(source: bytes, *, is_file: bool = True) -> bytes:
     """Return bytes that are equal for two sources if they differ only in comments, docstrings and layout.
 
-    If the source cannot be parsed, its own bytes are returned. With `is_file=False`, for example for the value of a
-    notebook's global, a constant at the top does not count as a docstring.
+    If the source cannot be parsed, its own bytes are returned.
+
+    Args:
+        source: Python code.
+        is_file: whether it is a whole file. Otherwise it is a function, a class or the value of a global that a
+            notebook defines. A constant that stands alone is then compared, and not removed as a docstring.
     """
     stripped = Stripped(strict=True, imports=False)
     try:

@@ -1,4 +1,4 @@
-"""Walk over two versions of a source side by side, which compares all code that the workload's function reaches."""
+"""A walk over two versions of a source, side by side. It compares all code that the workload's function reaches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVALUATED = frozenset(["eval", "exec", "globals", "vars", "compile"])
 
 
 def _evaluates(words: frozenset[str]) -> bool:
-    """Tell whether a unit evaluates text; attributes such as `model.eval` and `re.compile` are other functions."""
+    """Tell whether a unit uses a builtin such as `eval`. `model.eval` and `re.compile` do not count."""
     return bool(words & EVALUATED) or ("builtins" in words and not EVALUATED.isdisjoint(word[1:] for word in words))
 
 
@@ -27,8 +27,8 @@ class Difference(NamedTuple):
     """A part of the source that changed.
 
     Args:
-        file: the path of its file.
-        what: the part: "function fit", "class Model", "module-level code", or "file".
+        file: the path of its file, or `the sweep file`.
+        what: the part, such as "function fit", "class Model", "module-level code", "imports" or "file".
         chain: the parts through which the workload uses it, from the workload's function to the user of this part.
         before: its text in the first version; None if only the second version has it.
         after: its text in the second version; None if only the first version has it.
@@ -114,9 +114,14 @@ class Walk:
                 self._pair_all(targets, chain, ref.name, changed=changed)
 
     def _pair_all(self, targets: Sequence[list[Target]], chain: Chain, name: str, *, changed: bool = False) -> None:
-        """Compare the targets of one name in both versions.
+        """Compare the targets that one name has in the two versions.
 
-        `changed`: the part that uses the name is reported as changed already, so the name itself is not reported.
+        Args:
+            targets: the targets in the old version, and those in the new one.
+            chain: the parts through which the workload uses the name.
+            name: the name.
+            changed: whether the part that uses the name is reported as changed already. In this case, other targets
+                of the name are not reported.
         """
         old, new = ([side.expanded(t) for t in ts] for side, ts in zip((self.old, self.new), targets, strict=True))
         for met, units in zip(self._met, (old, new), strict=True):
@@ -153,7 +158,10 @@ class Walk:
             self._pairs.append((one, other))
 
     def _explore(self, old: Sequence[str | list[Unit]], new: Sequence[str | list[Unit]], chain: Chain) -> None:
-        """Note all units that unpaired targets reach. They are not compared, but their imports and words count."""
+        """Record all units that the given targets reach, without comparing them.
+
+        These targets have no counterpart in the other version. Only the imports and words of the units are used.
+        """
         for side, met, groups in ((self.old, self._met[0], old), (self.new, self._met[1], new)):
             waiting = [(unit, chain) for group in groups if isinstance(group, list) for unit in group]
             seen = set()
@@ -215,7 +223,11 @@ class Walk:
         return pairs, gone, [name for names in moved.values() for name in names]
 
     def _compare_imports(self, imported: Imported) -> None:
-        """Report differences of the imports: modules with effects, installed packages, and the order of import."""
+        """Report how the imports of the two versions differ.
+
+        Compared are the effects of modules that only one version imports, the installed packages, and the
+        `__future__` imports. The order of import is compared only if there are no other differences.
+        """
         _, gone, added = self._match(imported)
         for side, names, chains in ((self.old, gone, imported[0]), (self.new, added, imported[1])):
             for name in names:

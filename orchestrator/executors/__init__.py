@@ -6,6 +6,7 @@ EXECUTORS: Registry[str] = Registry(
     "executor",
     {
         "inline": "raysweep.orchestrator.executors.inline:InlineExecutor",
+        "processes": "raysweep.orchestrator.executors.processes.executor:ProcessExecutor",
         "ray": "raysweep.orchestrator.executors.ray.executor:RayExecutor",
     },
 )

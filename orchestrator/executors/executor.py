@@ -38,7 +38,7 @@ class Executor(Protocol):
         """Return the events since the last call. Waits up to `timeout` seconds for the first one."""
 
     def avoid(self, node_id: str) -> bool:
-        """Send no more chunks to a node. The result is false if no other node is left."""
+        """Send no more chunks to a node. Return False if no other node is left."""
 
     def beats(self) -> Iterable[Beat]:
         """Return the latest heartbeat of each worker that sent one since the last call."""
@@ -50,7 +50,7 @@ class Executor(Protocol):
         """End a chunk by force. No event about this chunk follows."""
 
     def interrupt(self) -> None:
-        """End a cell that runs in this process, and start no other. The handler of Ctrl-C calls it."""
+        """End a cell that runs in this process, and start no other. Called by the handler of Ctrl-C."""
 
     def close(self) -> None:
         """End running chunks and release everything. May be called twice."""

@@ -16,10 +16,10 @@ from raysweep.orchestrator.sweep.loading.workload import Workload
 
 
 class InlineExecutor:
-    """Runs chunks in this process, one at a time. A cell that does not react to its alarm cannot be ended.
+    """Runs chunks in this process, one at a time. A cell that ignores its timeout cannot be ended.
 
     Args:
-        workloads: name -> workload. A workload that is not among these is imported when a chunk needs it.
+        workloads: name -> workload. Any other workload is imported when a chunk needs it.
     """
 
     def __init__(self, workloads: Mapping[str, Workload] = MappingProxyType({})) -> None:
@@ -81,7 +81,10 @@ class InlineExecutor:
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the running cell. Cells that have not begun are requeued."""
+        """Raise KeyboardInterrupt in the running cell.
+
+        The cells of its chunk that have not begun are returned to be requeued.
+        """
         self._position.stop = True
         if self._position.in_cell:
             raise KeyboardInterrupt

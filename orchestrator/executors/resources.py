@@ -13,7 +13,7 @@ import polars as pl
 from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
 
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
-"""Labels that Ray sets on each node."""
+"""Labels that Ray sets on each node: the node's id, and the name of its node type."""
 FIRST_NODES = 2
 """Number of nodes that are first requested from the autoscaler. Each later request at most doubles the cluster."""
 
@@ -37,12 +37,12 @@ class NodeType:
     """A kind of node that an autoscaler may start.
 
     Args:
-        name: name of the node group.
-        resources: resource, by Ray's name -> amount; memory in bytes.
+        name: name of the node type, which is the value of its nodes' label `NODE_GROUP`.
+        resources: Ray's name of a resource -> amount; memory in bytes.
         most: maximum number of nodes of this type at once.
         labels: labels of the nodes.
-        open: whether a node may have resources that `resources` lacks, since the provider determines them at its
-            start.
+        open: whether a node may have more resources than `resources` lists, because its provider determines them when
+            the node starts.
     """
 
     name: str
@@ -94,7 +94,8 @@ class Autoscaler:
     def wanted(self, demand: Demand, now: int) -> int:
         """Return how many slots to request in addition to those of the running nodes.
 
-        A request at most doubles the slots, or is for `FIRST_NODES` nodes of the largest type if that is more.
+        They are the slots that the autoscaler may still add. Their number is limited to the larger of `now` and the
+        slots of `FIRST_NODES` nodes of the largest type, so that a large cluster is started in steps.
 
         Args:
             demand: the demand of each cell.
@@ -147,7 +148,7 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
     """Return how many cells of this demand fit these resources at once.
 
     Args:
-        offers: resource, by Ray's name -> amount; memory in bytes.
+        offers: Ray's name of a resource -> amount; memory in bytes.
         demand: the demand of each cell.
         unstated: whether a resource that is missing in `offers` counts as enough for one cell.
     """
@@ -159,13 +160,14 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
 def nodes_to_avoid(
     nodes: Mapping[str, Mapping[str, float]], unresponsive: set[str], demand: Demand, others_may_come: bool = False
 ) -> set[str]:
-    """Return the ids of the nodes that a cell should not run on. At least one node that can run it remains.
+    """Return the ids of the nodes that a cell should not run on.
 
-    Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need.
+    Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need. If no
+    other node can run the cell, GPU nodes are not avoided; if still no node can run it, no node is avoided.
 
     Args:
         nodes: id of a living node -> its resources.
-        unresponsive: ids of nodes that do not answer.
+        unresponsive: ids of nodes that do not answer, or refuse chunks.
         demand: the cell's demand.
         others_may_come: whether an autoscaler may start a node without GPUs that can run the cell. Then no present
             node has to remain.
@@ -198,7 +200,12 @@ def listed(scaling: Autoscaler) -> str:
 
 
 def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
-    """Describe a node's resources in words."""
+    """Describe a node's resources in words.
+
+    Args:
+        resources: Ray's name of a resource -> amount; memory in bytes.
+        unstated: whether the node may have other resources as well, which are known only when it runs.
+    """
     words = [_count(resources[name], name) for name in ("CPU", "GPU") if resources.get(name)]
     words += [f"{resources['memory'] / 2**30:.0f} GiB"] if resources.get("memory") else []
     words += ["others that only the provider knows"] if unstated and words else []

@@ -1,4 +1,4 @@
-"""Loads a workload from the source that the store recorded, because the user's files may have changed or gone since."""
+"""Loading of a workload from the source in the store, since the user's files may have changed or be gone."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def recorded_workload(source: Source, digest: str, entry: RecordedSweep, folder:
     Args:
         source: the source.
         digest: the source's digest.
-        entry: the sweep that requested the cell.
+        entry: a recorded sweep that uses the workload.
         folder: a new private folder, to which the source is unpacked.
 
     Raises:
-        InputError: a file was not recorded or has an unsafe path, the workload was defined in a notebook, or its module
-            cannot be imported.
+        InputError: a file was not recorded or has an unsafe path, the workload was defined in a notebook, or its
+            module cannot be imported.
     """
     if source.module == MAIN:
         raise InputError(

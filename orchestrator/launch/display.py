@@ -15,7 +15,10 @@ from raysweep.orchestrator.text import duration, pace_in_words, printable
 TERMINAL_S, LINES_S, NOTEBOOK_S = 0.2, 10.0, 0.5
 """Seconds between two updates: on a terminal, without a terminal, in a notebook."""
 NEWS_S = 2.0
-"""The same without a terminal, if attempts have failed or cells wait for other nodes since the last update."""
+"""Seconds between two updates without a terminal if there is news.
+
+News is a failed attempt, or a change of the nodes that cells wait for.
+"""
 MAX_NAMED = 3
 """Maximum number of unsuccessful attempts that an update names; it names the last ones."""
 
@@ -23,13 +26,12 @@ Report = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
-    """Provide a function that shows a launch's progress, or None, and a function that shows a text at its end.
+def shown(progress: Report | bool | None) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
+    """Provide a function that shows a launch's progress (or None), and a function that shows a text at the end.
 
     Args:
-        progress: the user's own function for the progress; or True or False, to show it or not; None shows it only in a
-            notebook.
-        beginning: text to show until the first cell runs.
+        progress: the user's own function for the progress. True shows the progress, False does not; None shows it
+            only in a notebook.
     """
     notebook = in_notebook()
     if progress is False or (progress is None and not notebook):
@@ -37,7 +39,7 @@ def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Repo
     elif callable(progress):
         yield progress, _silent
     elif notebook:
-        bar = Bar(beginning or "starting")
+        bar = Bar()
         yield bar, bar.end
     else:
         line = Line(sys.stderr.isatty(), "")
@@ -73,11 +75,11 @@ class News:
 class Bar:
     """Shows the progress as a bar and a line of text below the notebook's cell, updated in place."""
 
-    def __init__(self, beginning: str) -> None:
+    def __init__(self) -> None:
         from IPython.display import display
 
         self.last, self.total, self.done = 0.0, 0, 0
-        self.handle: Any = display(self._content(beginning), raw=True, display_id=True)
+        self.handle: Any = display(self._content("starting"), raw=True, display_id=True)
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress, at most once every `NOTEBOOK_S`."""

@@ -89,10 +89,17 @@ def _compared(program: Program | None) -> Program | None:
 
 
 def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | bool:
-    """Return whether the newest version of a sweep requests the cells of an older version `entry`, or which of them.
+    """Select the cells of `entry` that the newest version of its sweep requests.
 
-    `now` holds the records of the newest version, which requests the cells whose settings and seed it has. The result
-    is True if all of these records are partial (`--where`, `--set`), since the version may then request all cells.
+    The newest version requests each of its settings with each of its seeds. If only parts of it were launched
+    (`--where`, `--set`), its settings are not known, so that it may request any cell.
+
+    Args:
+        entry: a record of an older version of the sweep.
+        now: the records of the newest version.
+
+    Returns:
+        A predicate on the cells of `entry`; True if it may request any cell.
     """
     whole = [other for other in now if not other.metadata.get("where") and not other.metadata.get("overrides")]
     if not whole:
@@ -118,7 +125,10 @@ WHY = (
     "of another version of its workload",
     "before the file changed",
 )
-"""How the earlier request of a cell differed from the present one; if several apply, the first counts."""
+"""How the earlier request of a cell differed from the present one.
+
+If the records of a cell give several of these reasons, the first of them counts.
+"""
 
 
 class Drift(NamedTuple):
@@ -137,7 +147,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """Compare the recorded cells of these sweeps with `every`, which are the cells that they request now."""
+    """Compare the recorded cells of these sweeps with `every`: all cells that the sweeps request now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)

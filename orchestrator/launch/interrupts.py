@@ -18,14 +18,14 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.waits import exit_now
 
 FENCED_S = 8.0
-"""Seconds that a process has to end by itself after its store was taken over; then it is ended."""
+"""Seconds in which a process may end by itself after its store was taken over. Then the process is ended."""
 
 
 @contextmanager
 def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard: threading.Timer) -> Iterator[None]:
     """End the launch cleanly at the first signal inside the block, and at once at the second.
 
-    If another launch takes over the store meanwhile, start `hard`, and interrupt the block.
+    If another launch takes over the store, start the timer `hard` (see `hard_end`), and interrupt the block.
 
     Raises:
         Fenced: the store was taken over.
@@ -57,11 +57,11 @@ def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard:
 
 
 def hard_end(writer: StoreWriter, *, exits: bool) -> threading.Timer:
-    """Return a timer that ends the process after `FENCED_S` seconds, even if the main thread hangs.
+    """Return a timer of `FENCED_S` seconds that ends the process, even if the main thread hangs.
 
     Args:
-        writer: the owner of the store that was taken over.
-        exits: whether the process may be ended, since it only runs this launch; otherwise the timer does nothing.
+        writer: the writer of the store that was taken over.
+        exits: whether the process only runs this launch. Otherwise the timer does nothing.
     """
 
     def end() -> None:

@@ -51,7 +51,7 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
-FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
+FLUSH_OUTCOMES, FLUSH_S = 2_000, 0.5
 FLUSH_BYTES = 32 * 2**20
 """Maximum bytes of arrays per commit. While arrays are encoded, memory holds them several times."""
 DEVICES = ("auto", "cpu", "cuda")
@@ -78,7 +78,7 @@ def launch(
     max_gpu_hours: float | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Result:
-    """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
+    """Run all cells of one or several sweeps, except done ones. Returns when every cell is done or failed.
 
     Args:
         sweeps: one or several sweeps, as `Sweep.load` returns them; or a workload's function.
@@ -89,8 +89,9 @@ def launch(
         resources: for a function: keys of `[resources]`, such as `timeout_s`.
         store: a folder or an address.
         where: an SQL predicate over key columns, config columns and status.
-        inline: run in this process instead of on Ray.
-        address: a running Ray cluster; None starts Ray on this machine.
+        inline: run in this process, one cell after another.
+        address: a running Ray cluster, or "local" to start Ray on this machine. None: processes on this machine, or
+            a Ray that is started here if cells request GPUs.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
@@ -100,11 +101,11 @@ def launch(
         max_cells: limit on the number of cells of the questions, including cells of earlier launches.
         max_cpu_hours: limit on the CPU-hours of all attempts of these cells.
         max_gpu_hours: limit on the GPU-hours of all attempts of these cells.
-        progress: a function that is called with the progress several times a second; True or False shows the progress
-            or not; None shows it only in a notebook.
+        progress: a function that is called with the progress several times a second. True shows the progress, False
+            does not; None shows it only in a notebook.
 
     Raises:
-        InputError: a sweep, the predicate or the store's path is invalid.
+        InputError: an argument or a sweep is invalid, or no machine can run some of the cells.
         StoreBusy: another launch owns the store.
     """
     refuse_launch()
@@ -116,13 +117,13 @@ def launch(
     if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
         raise InputError(f"max_parallel: {short_repr(max_parallel)} is not an integer of 1 or more")
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
-    executor = "inline" if inline else "ray"
+    executor = "inline" if inline else None
     options = Options(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
         max_parallel=max_parallel,
         command="launch()", until=until, max_cells=max_cells, max_cpu_hours=max_cpu_hours, max_gpu_hours=max_gpu_hours,
     )  # fmt: skip
-    with shown(progress, "" if inline or address else "starting Ray") as (report, end):
+    with shown(progress) as (report, end):
         result = Launch(request, opened, options).run(report)
         changed = f"{result.changed:,} of the done cells ran different code: rerun_changed=True runs them again"
         end(f"{result.summary}; {changed}" if result.changed else result.summary)
@@ -150,12 +151,12 @@ class Launch:
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
-        """Plan the launch once no other launch owns the store.
+        """Plan the launch once no other launch owns the store, since the other one may run the same cells.
 
-        The owner may be running the same cells. Waits until it ends if `Options.wait` is set.
+        If `Options.wait` is set, wait until the other launch ends.
 
         Raises:
-            InputError: cells to run lack something on this machine, or need more than it has.
+            InputError: this machine lacks something that cells to run need, or is too small for them.
             StoreBusy: another launch owns the store, and `Options.wait` is false.
         """
         if self.store.exists():
@@ -198,21 +199,25 @@ class Launch:
         Args:
             report: called with the progress several times a second.
             announce: called once before the first cell runs; not called if no cell is to run.
-            on_round: called before each round, and once after the last round with a round of 0 cells. Without `until`,
-                a launch has one round.
+            on_round: called before each round, and after the last round with a round of 0 cells. Without `until`, a
+                launch has one round.
+
+        Raises:
+            InputError: some of the cells cannot run.
+            StoreBusy, Fenced: another launch owns the store, or took it over.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
-        if options.executor == "ray" and options.address is not None:
+        if not options.is_here:
             from raysweep.orchestrator.executors.ray.connection import check_address
 
-            check_address(options.address)  # before the store is taken
+            check_address(str(options.address))  # before the store is taken
         with contextlib.ExitStack() as begun, contextlib.ExitStack() as opened:
             executor = None
             planned = self.plan()
             if planned.to_run:
                 begun.enter_context(starting(store.storage.location, options.command))
-                executor = open_executor(request, options)
+                executor = open_executor(request, options, planned)
                 opened.callback(executor.close)
                 refuse_unfit(planned, executor)
             writer = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
@@ -230,7 +235,7 @@ class Launch:
             if not planned.to_run:
                 return self._result(planned, None, began, warnings)
             if executor is None:  # only if done cells were deleted since the first plan
-                executor = open_executor(request, options)
+                executor = open_executor(request, options, planned)
             opened.callback(executor.close)  # after the writer's: closed before the store is released
             if announce is not None:
                 announce(planned, executor)
@@ -314,7 +319,11 @@ class Launch:
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`)."""
+    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`).
+
+    Raises:
+        InputError: `device` is none of these.
+    """
     if device not in DEVICES:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
@@ -405,13 +414,29 @@ def _parts(uncommitted: Sequence[CompletedAttempt]) -> Iterator[list[CompletedAt
         yield list(uncommitted[:count])
 
 
-def open_executor(request: Request, options: Options) -> Executor:
-    """Open the executor that the options select: inline, or on Ray."""
-    module, _, name = EXECUTORS[options.executor].partition(":")
+def executor_of(options: Options, planned: Plan) -> str:
+    """Return the name in `EXECUTORS` of the executor that runs a plan.
+
+    Without an address, that is processes on this machine, or Ray if a cell requests a GPU: Ray assigns GPUs to cells.
+    """
+    if options.executor is not None:
+        return options.executor
+    variants = planned.table.variants.filter(
+        pl.col("variant").is_in(planned.frame.filter("run")["variant"].unique().implode())
+    )
+    needs_ray = bool((variants["gpus"] > 0).any()) or bool(variants["custom"].is_not_null().any())
+    return "ray" if options.address is not None or needs_ray else "processes"
+
+
+def open_executor(request: Request, options: Options, planned: Plan) -> Executor:
+    """Open the executor that runs the plan (see `executor_of`)."""
+    chosen = executor_of(options, planned)
+    module, _, name = EXECUTORS[chosen].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    if options.executor == "inline":
+    if chosen == "inline":
         executor: Executor = kind(request.workloads)
     else:
         by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
-        executor = kind(options.address, request.own_files, by_value=by_value)
+        address = () if chosen == "processes" else (None if options.is_here else options.address,)
+        executor = kind(*address, modules=request.own_files, by_value=by_value)
     return executor

@@ -12,7 +12,10 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 Files = tuple[int, int, tuple[Artifact, ...]]
-"""The artifacts of a cell: generation and number of the attempt that wrote them, and the artifacts without content."""
+"""A cell's artifacts: the generation of the launch that wrote them, the number of the attempt, and the artifacts.
+
+The artifacts are without their content, which stays in the store.
+"""
 
 
 class NeededFiles:
@@ -21,7 +24,7 @@ class NeededFiles:
     Args:
         store: the store.
         epoch: the launch's generation.
-        needed: row of a cell in the plan -> the cells that it needs.
+        needed: number of a cell's row in the plan -> the cells that this cell needs.
     """
 
     def __init__(self, store: Store, epoch: int, needed: Mapping[int, Sequence[Edge]]) -> None:
@@ -38,7 +41,7 @@ class NeededFiles:
             self._files |= files_in_store(self._store, new)
 
     def add(self, completed: Iterable[CompletedAttempt], ids: pl.Series) -> None:
-        """Note the artifacts of attempts that have been committed; `ids` holds the cell ids by row of the plan."""
+        """Add the artifacts of attempts that have been committed. `ids` holds the cell id of each row of the plan."""
         for outcome in (attempt.outcome for attempt in completed) if self._ids else ():
             if outcome.status == "done" and ids[outcome.row] in self._ids:
                 files = tuple(artifact._replace(content=None) for artifact in outcome.artifacts)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import operator
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.executors.machine import this_machine
 from raysweep.orchestrator.executors.resources import demands, offer, slots_of, unmet
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
@@ -58,7 +57,10 @@ def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config:
 
 
 def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
-    """Return, by workload, the command line of a program's first cell to run, or else of its first cell."""
+    """Map each workload that is a program to the command line of one of its cells.
+
+    This is the program's first cell to run. If none is to run, it is the program's first cell.
+    """
     lines = {}
     variants = plan.table.variants.with_row_index("row")
     cells = plan.frame.sort("run", descending=True, maintain_order=True)
@@ -78,17 +80,20 @@ def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, s
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
     """Raise InputError if cells would run on this machine and it lacks a requirement. Clusters are not checked."""
-    if options.executor == "inline" or options.address is None:
+    if options.is_here:
         problems = lacking(plan, request.workloads)
         if problems:
             raise InputError(problems)
 
 
 def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
-    """Raise InputError if a cell to run on an embedded Ray needs more CPUs or memory than this machine has."""
-    if options.executor != "ray" or options.address is not None:
+    """Raise InputError if a cell to run on this machine is too large for it.
+
+    CPUs, memory and custom resources are checked.
+    """
+    if options.executor == "inline" or not options.is_here:
         return
-    machine = _this_machine()
+    machine = this_machine()
     sizes = demands(plan.frame.filter("run"), plan.table.variants)
     problems = []
     for size, count in sizes:
@@ -100,20 +105,8 @@ def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
         raise InputError(problems)
 
 
-def _this_machine() -> dict[str, float]:
-    """Return upper limits of the resources that Ray offers on this machine, by Ray's names; memory in bytes.
-
-    A resource without a known limit is left out.
-    """
-    try:
-        memory = {"memory": float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))}
-    except (ValueError, OSError):  # a system that does not know these names
-        memory = {}
-    return {"CPU": float(os.cpu_count() or math.inf), **memory}
-
-
 def refuse_unfit(plan: Plan, executor: Executor) -> None:
-    """Raise InputError if no node can run some of the cells, since they would wait forever."""
+    """Raise InputError if some of the cells fit no node. They would wait forever."""
     problems = []
     for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)

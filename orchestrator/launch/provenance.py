@@ -15,7 +15,7 @@ from raysweep.orchestrator.sweep.loading.workload import Workload
 
 
 class Commit(NamedTuple):
-    """A git commit and the uncommitted changes to it."""
+    """A git commit, and a digest of the uncommitted changes to it."""
 
     commit: str
     dirty: str | None  # 16 hex characters of the digest of the uncommitted diff; None if clean
@@ -35,12 +35,15 @@ def shipped() -> dict[str, Commit]:
 
 
 def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
-    """Return environment variables for a submitted job, from which `shipped` reads the commits there."""
+    """Return environment variables that pass these commits to a submitted job, where `shipped` reads them."""
     return {SHIPPED: json.dumps(commits)}
 
 
 def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
-    """Return the commit of each workload's code, by source digest. Code outside a git repository is left out."""
+    """Return the commit of each workload's code, by source digest. Code outside a git repository is left out.
+
+    In a submitted job, the result also has the commits that the submitting machine recorded (see `shipped`).
+    """
     commits = {}
     for w in workloads.values():
         commits[w.source_digest] = commit_of(w.source_path, w.files())

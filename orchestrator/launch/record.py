@@ -16,6 +16,7 @@ import pyarrow as pa
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
 from raysweep.orchestrator.store.artifacts import content_path
+from raysweep.orchestrator.store.columns import column, lists
 from raysweep.orchestrator.store.schema import (
     ARRAYS,
     ARTIFACTS,
@@ -42,12 +43,14 @@ def record(
     """Convert outcomes to tables. An outcome that cannot be stored becomes a failed attempt.
 
     Args:
-        completed: the outcomes; the `row` of each is a row of `plan`.
-        plan: one row per cell: cell_id, variant, seed.
-        variants: one row per variant, in the order of their numbers (`cells.VARIANTS_SCHEMA`).
+        completed: the outcomes; `row` of each is the number of its cell's row in `plan`.
+        plan: one row per cell: cell_id, variant (a row number of `variants`), seed.
+        variants: one row per variant, with the columns of `cells.VARIANTS_SCHEMA`. The column `variant` counts the
+            rows from 0.
         epoch: the launch's generation.
-        commits: source digest -> commit of this source.
-        paths: source digest -> path on the driver; for other digests the worker's path is recorded.
+        commits: source digest -> git commit of this source.
+        paths: source digest -> path of the source on the driver. For any other digest, the path on the worker is
+            recorded.
     """
     try:
         return _tables(completed, plan, variants, epoch, commits, paths)
@@ -92,7 +95,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
         ),
     )
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
-    digest.update("".join(part.cells["cell_id"].sort()).encode())
+    digest.update(part.cells["cell_id"].sort().to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2])  # the texts
     digest.update(without_empty(part.variants).drop("source_digest").write_csv().encode())
     return metadata, part, digest.hexdigest()[:16]
 
@@ -116,9 +119,9 @@ def _tables(
     paths: Mapping[str, str],
 ) -> Records:
     outcomes = [attempt.outcome for attempt in completed]
-    keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
+    keys = plan.select("cell_id", "variant", "seed")[[o.row for o in outcomes]]
     ids = keys["cell_id"].to_list()
-    of_variant = variants[keys["variant"].to_list()]
+    of_variant = variants.select(_OF_VARIANT)[keys["variant"].to_list()]
     # Many outcomes share a worker: its values are converted once. The values of a lost worker are null.
     workers: list[Worker | None] = []
     positions: dict[int, int] = {}
@@ -129,18 +132,18 @@ def _tables(
             workers.append(attempt.worker)
         indices.append(position)
     commit = [commits.get(w.source_digest or "") if w else None for w in workers]
-    rows_of_workers = pa.array(indices, pa.int64())
+    rows_of_workers = column(indices, pa.int64())
 
     columns: dict[str, Any] = {
         "cell_id": keys["cell_id"],
         "seed": keys["seed"],
-        "metrics": [[{"name": storable(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
+        "metrics": _metrics([sorted(o.metrics.items()) for o in outcomes]),
         "started_at": _utc([o.started_at for o in outcomes]),
         "finished_at": _utc([o.finished_at for o in outcomes]),
         "epoch": [epoch] * len(outcomes),
         "schema_version": [SCHEMA_VERSION] * len(outcomes),
     }
-    for name in ("sweep", "experiment", "workload", "workload_version", "method", "k", "config", "cpus", "gpus"):
+    for name in _OF_VARIANT:
         columns[name] = of_variant[name]
     by_worker: dict[str, list[Any]] = {
         "git_commit": [None if c is None else c.commit for c in commit],
@@ -157,7 +160,7 @@ def _tables(
     arrays = {n: _arrow(values, ATTEMPTS.field(n).type).take(rows_of_workers) for n, values in by_worker.items()}
     arrays |= {n: _arrow(values, ATTEMPTS.field(n).type) for n, values in columns.items()}
     attempts = pa.table([arrays[f.name] for f in ATTEMPTS], schema=ATTEMPTS)
-    done = pa.array([o.status == "done" for o in outcomes])
+    done = column([o.status == "done" for o in outcomes], pa.bool_())
     return Records(
         cells=attempts.select(CELLS.names).filter(done).cast(CELLS),
         attempts=attempts,
@@ -197,9 +200,20 @@ def _tables(
     )
 
 
+_OF_VARIANT = ("sweep", "experiment", "workload", "workload_version", "method", "k", "config", "cpus", "gpus")
+"""Columns of a row whose values are those of its variant."""
+
+
+def _metrics(metrics: Sequence[Sequence[tuple[str, float]]]) -> pa.Array:
+    names = column([storable(name) for cell in metrics for name, _ in cell], pa.string())
+    values = column([value for cell in metrics for _, value in cell], pa.float64())
+    pairs = pa.StructArray.from_arrays([names, values], fields=list(ATTEMPTS.field("metrics").type.value_type))
+    return lists([len(cell) for cell in metrics], pairs).cast(ATTEMPTS.field("metrics").type)
+
+
 def _details(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return pa.table([column(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
@@ -210,23 +224,23 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
         return values
     if kind == pa.string():  # a cell may have printed or raised anything
         values = [None if v is None else storable(v) for v in values]
-    return pa.array(values, kind)
+    return column(values, kind)
 
 
 def _utc(seconds: Sequence[float]) -> pa.Array:
     micros = np.rint(np.asarray(seconds, np.float64) * 1e6).astype(np.int64)
-    return pa.array(micros).cast(pa.timestamp("us", tz="UTC"))
+    return column(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
 
 
 def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
     rows = [(i, o.attempt, a) for i, o in zip(ids, outcomes, strict=True) for a in o.arrays]
     return pa.table(
         [
-            pa.array([i for i, _, _ in rows], pa.string()),
-            pa.array([attempt for _, attempt, _ in rows], pa.int32()),
-            pa.array([storable(a.name) for _, _, a in rows], pa.string()),
-            pa.array([a.step for _, _, a in rows], pa.int64()),
-            pa.array([a.stride for _, _, a in rows], pa.int64()),
+            column([i for i, _, _ in rows], pa.string()),
+            column([attempt for _, attempt, _ in rows], pa.int32()),
+            column([storable(a.name) for _, _, a in rows], pa.string()),
+            column([a.step for _, _, a in rows], pa.int64()),
+            column([a.stride for _, _, a in rows], pa.int64()),
             _lists([a.values for _, _, a in rows], np.float32),
             _lists([a.values for _, _, a in rows], np.float64),
         ],
@@ -235,11 +249,13 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """Build a list column from the arrays of this dtype, without converting elements; other arrays become null."""
+    """Build a list column from the arrays of this dtype, without converting elements.
+
+    Arrays of any other dtype become null.
+    """
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
     present = [v for v in chosen if v is not None]
     flat = np.concatenate(present) if present else np.empty(0, dtype)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
-    mask = pa.array([v is None for v in chosen], pa.bool_())
-    return pa.ListArray.from_arrays(offsets, pa.array(flat), mask=mask)
+    kind = pa.float32() if dtype is np.float32 else pa.float64()
+    return lists(lengths, column(flat, kind), column([v is None for v in chosen], pa.bool_()))

@@ -1,4 +1,4 @@
-"""The output and the curves of a lost attempt, which its worker published while the cell ran."""
+"""Recovers the output and the curves of a lost attempt from the state that was published while its cell ran."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def recovered(attempt: CompletedAttempt, storage: Storage, ids: pl.Series) -> Co
     Args:
         attempt: the attempt.
         storage: the store's storage.
-        ids: cell ids by row of the plan.
+        ids: the cell id of each row of the plan.
     """
     outcome = attempt.outcome
     if attempt.worker is not None:

@@ -1,4 +1,4 @@
-"""What a launch is to run: its options, and its cells, from sweep files or the store's records. Writes nothing."""
+"""The options of a launch, and its cells, read from sweep files or from the store's records. Writes nothing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 
 _MAX_FOREIGN = 5
+LOCAL = "local"
+"""The address for a Ray that the launch starts on this machine."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Options:
     where: str | None = None
     resume: bool = False
     rerun_changed: bool = False
-    executor: str = "ray"
-    address: str | None = None
+    executor: str | None = None  # a name in `EXECUTORS`; None: by the cells to run (`launch.executor_of`)
+    address: str | None = None  # of a Ray cluster; LOCAL: a Ray that is started here
     device: str = "auto"
     max_failures: int | None = None
     max_hours: float | None = None
@@ -51,6 +53,11 @@ class Options:
     max_cells: int | None = None  # of the questions' cells, those of earlier launches included, as are the hours
     max_cpu_hours: float | None = None
     max_gpu_hours: float | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether cells run on this machine and not on a cluster."""
+        return self.executor == "inline" or self.address in (None, LOCAL)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Request:
 
     @property
     def own_files(self) -> dict[str, dict[Path, bytes | None]]:
-        """The workloads' files by the folder of users' files that contains them (see `Workload.shipped`)."""
+        """Folder of users' files -> the workloads' files in it, as `Workload.shipped` returns them."""
         files: dict[str, dict[Path, bytes | None]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
@@ -97,7 +104,7 @@ def from_store(
 
     Args:
         store: the store.
-        where: an SQL predicate over its cells; None selects all.
+        where: an SQL predicate over the store's cells; None selects all.
         timeout_s: replaces the recorded timeouts; None keeps them.
         retries: replaces the recorded numbers of retries; None keeps them.
         trust: import users' modules from the recorded folders even if another user recorded them.
@@ -151,7 +158,7 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
 
     Raises:
         InputError: a workload cannot be loaded; or two sweeps run the same command from different folders, or with
-            different files, metrics or variables.
+            different files, inputs, metrics or variables.
     """
     workloads: dict[str, Workload] = {}
     for part in (part for sweep in sweeps for part in sweep.parts()):
@@ -178,9 +185,9 @@ def _checked(request: Request) -> Request:
 
 
 def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
-    """Return warnings about keys of a sweep that are probably in the wrong place.
+    """Return warnings about keys that are probably in the wrong place, for a sweep whose workload has no `Config`.
 
-    For sweeps whose workload has no `Config`. Keys that were `typed` on the command line are not checked.
+    Keys in `typed`, which were set on the command line, are not checked.
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "

@@ -68,7 +68,10 @@ class Result:
 
     @property
     def held(self) -> int:
-        """The number of cells in `changed` that wait for a changed cell that was not requested (see `Plan.held`)."""
+        """The number of `changed` cells that this launch did not run, since they need other changed cells.
+
+        Those were not requested (see `Plan.held`).
+        """
         return self._plan.held
 
     @property
@@ -187,7 +190,7 @@ def _result(
     done: int,
     failed: int,
 ) -> Result:
-    """Build a result without exhausted and changed cells."""
+    """Build a result. The caller sets `exhausted` and `changed`."""
     return Result(
         asked=len(planned.table),
         done=done,

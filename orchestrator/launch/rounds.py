@@ -24,7 +24,7 @@ class Round(NamedTuple):
     Args:
         number: the number of the round, from 1.
         cells: the number of cells to run.
-        news: what the earlier rounds have decided since the last report, one line each.
+        news: decisions since the last report, one line each.
     """
 
     number: int
@@ -36,17 +36,18 @@ class Rounds(Protocol):
     """Chooses the cells of each round."""
 
     def table(self, slots: int) -> CellTable:
-        """Return the requested cells: those that have been tried before, then those of the next round, in order.
+        """Return the requested cells: first those that have been tried before, then those of the next round.
 
         Args:
-            slots: the number of cells that run at once. A round has at least as many cells, if that wastes only a few.
+            slots: the number of cells that run at once. A round has at least this many cells, if the launch's limits
+                allow it and the questions are expected to need them.
         """
 
     def ran(self, cell_ids: Collection[str]) -> None:
         """Note the cells of a round that has run, so that no later round chooses them again."""
 
     def news(self) -> tuple[str, ...]:
-        """Return what was decided since the last call, one line each."""
+        """Return the decisions since the last call, one line each."""
 
     def spent(self) -> tuple[float, float]:
         """Return the CPU-seconds and GPU-seconds of all recorded attempts of the questions' cells."""

@@ -130,10 +130,12 @@ def code_changes(
 
 
 def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
-    """Map source digests to the first given digest with code of the same meaning, or accepted as the same.
+    """Map source digests to the digest of an equivalent source.
 
-    Digests without an equivalent earlier digest have no entry, nor have those whose source is not recorded. After
-    `MAX_KINDS` sources of different meanings, further digests are not compared.
+    Two sources are equivalent if they have the same meaning, or if a user has accepted their difference. The digests
+    are compared in alphabetical order, and each is mapped to the first equivalent one. A digest has no entry if it is
+    the first, or if its source is not recorded. After `MAX_KINDS` sources of different meanings, further digests are
+    not compared.
     """
     accepted = {frozenset((entry.before, entry.after)) for entry in acceptances(store)}
     kinds: list[tuple[str, Source]] = []
@@ -180,7 +182,7 @@ def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tup
 def changed_elsewhere(
     every: CellTable, table: CellTable, summary: pl.DataFrame, same: Collection[tuple[str, str]]
 ) -> frozenset[str]:
-    """Return the ids of changed cells that are not requested; none if no requested cell needs others.
+    """Return the ids of changed cells that are not requested. Empty if no requested cell needs other cells.
 
     Args:
         every: all cells of the sweeps.
@@ -195,7 +197,7 @@ def changed_elsewhere(
 
 
 def held_back(planned: Plan) -> str:
-    """Describe the changed cells that do not run because changed cells that they need are not requested."""
+    """Explain why the plan's held cells do not run again: they need cells that have changed but are not requested."""
     return (
         f"{count_cells(planned.held)} with unchanged code need changed cells that --where leaves out; they run again "
         "only after those: widen --where, or leave it out"
@@ -247,7 +249,7 @@ def _acceptance(text: bytes) -> Acceptance:
 
 
 def accept(store: Store, changes: Collection[CodeChange], workloads: Mapping[str, Workload], reason: str) -> None:
-    """Record in the store the present sources, and that these changes do not matter.
+    """Record that these changes do not matter, together with the present sources.
 
     Raises:
         InputError: the reason is empty, too long, or not text that a store can hold.

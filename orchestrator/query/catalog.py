@@ -8,6 +8,7 @@ import polars as pl
 
 from raysweep.orchestrator.query.hints import identifier
 from raysweep.orchestrator.query.sql import SQL_TABLES, live_frame
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, LOGS
 from raysweep.orchestrator.sweep.grammar.settings import flattened
@@ -16,15 +17,17 @@ from raysweep.orchestrator.sweep.grammar.settings import flattened
 def columns(store: Store) -> pl.DataFrame:
     """Return one row per column of the SQL tables. Columns: table, column, type, what (the category).
 
-    `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
-    "code", "list" (all metrics, the whole config) or "launch", in this order; for the other tables it is "array",
-    "live", "log" or "artifact".
+    `column` is quoted for SQL if necessary. The rows of a table are sorted by category.
+
+    In the tables `cells` and `attempts`, the categories are, in this order: "identity", "status", "metric", "config",
+    "time", "machine", "code", "list" (all metrics, the whole config) and "launch". In any other table, all columns
+    have the same one: "array", "live", "log" or "artifact".
     """
     tables = {name: frame(store, None) for name, frame in SQL_TABLES.items() if name in ("cells", "attempts")}
-    tables["arrays"] = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
+    tables["arrays"] = pl.DataFrame(pl.from_arrow(empty(ARRAYS)))
     tables["attempt_arrays"] = tables["arrays"].with_columns(status=pl.lit(""))
     tables["live"] = live_frame(store)
-    tables["logs"] = pl.DataFrame(pl.from_arrow(LOGS.empty_table())).with_columns(status=pl.lit(""))
+    tables["logs"] = pl.DataFrame(pl.from_arrow(empty(LOGS))).with_columns(status=pl.lit(""))
     tables["artifacts"] = store.artifacts().clear()
     rows = [row for table, frame in tables.items() for row in _rows(table, frame)]
     return pl.DataFrame(rows, schema=["table", "column", "type", "what"], orient="row")
@@ -74,7 +77,7 @@ _ORDER = (
     "artifact",
 )
 _WHOLE = {"arrays": "array", "attempt_arrays": "array", "live": "live", "logs": "log", "artifacts": "artifact"}
-"""Table -> category of all its columns."""
+"""Table whose columns all have the same category -> this category."""
 
 
 def _type(kind: pl.DataType) -> str:

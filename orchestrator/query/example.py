@@ -18,9 +18,10 @@ COUNTERS = ("step", "steps", "epoch", "epochs", "iteration", "seconds")
 
 
 def means_by_settings(store: Store, table: CellTable) -> str | None:
-    """Return SQL for the means of up to `MAX_METRICS` metrics over seeds, by the settings that differ in the table.
+    """Return SQL for the means of metrics over seeds, by the settings that differ in the table.
 
-    None if no done cell of the table's experiments has a metric.
+    The query has at most `MAX_METRICS` metrics and `MAX_SETTINGS` settings. The metrics are those of one done cell of
+    the table's experiments. None if there is no such cell, or if it has no metrics.
     """
     experiments = table.variants["experiment"].unique().sort().to_list()
     is_of_table = pl.col("experiment").is_in(experiments)

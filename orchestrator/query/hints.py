@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -15,27 +14,27 @@ from raysweep.workloads.registry import shortened
 if TYPE_CHECKING:
     import duckdb
 
+RESERVED = frozenset({
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check",
+    "collate", "column", "constraint", "create", "default", "deferrable", "desc", "describe", "distinct", "do",
+    "else", "end", "except", "false", "fetch", "for", "foreign", "from", "group", "having", "in", "initially",
+    "intersect", "into", "lambda", "lateral", "leading", "limit", "not", "null", "offset", "on", "only", "or",
+    "order", "pivot", "pivot_longer", "pivot_wider", "placing", "primary", "qualify", "references", "returning",
+    "select", "show", "some", "summarize", "symmetric", "table", "then", "to", "trailing", "true", "union",
+    "unique", "unpivot", "using", "variadic", "when", "where", "window", "with",
+})  # fmt: skip
+"""DuckDB's reserved words. A literal, since to ask DuckDB for them takes a launch 0.1 s; a test compares the two."""
+
 
 def identifier(name: str) -> str:
     """Quote a column's name for SQL if it is a reserved word or not a plain word."""
-    plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved()
+    plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in RESERVED
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
     """Quote text for SQL."""
     return "'" + text.replace("'", "''") + "'"
-
-
-@functools.cache
-def reserved() -> frozenset[str]:
-    """Return DuckDB's reserved words."""
-    import duckdb
-
-    words = duckdb.connect(":memory:").execute(
-        "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
-    )
-    return frozenset(word for (word,) in words.fetchall())
 
 
 def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
@@ -49,7 +48,7 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
-    words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & reserved()
+    words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & RESERVED
     missing = missing_column(error)
     name = next((name for name in columns if name.lower() in words), None)
     if name and (missing is None or missing.lower() in words):
@@ -69,9 +68,9 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
 
 
 def about_a_column(sql: str, error: duckdb.Error, columns: Collection[str]) -> duckdb.Error:
-    """Return DuckDB's error; one about a missing column if DuckDB takes a misspelt nested setting for a table's column.
+    """Return DuckDB's error, or a clearer one if the SQL misspells a nested setting.
 
-    For `optimizer.lrr`, DuckDB reports that there is no table `optimizer`.
+    For `optimizer.lrr`, DuckDB reports a missing table `optimizer`; the clearer error reports a missing column.
     """
     import duckdb
 
@@ -92,7 +91,11 @@ def missing_column(error: Exception) -> str | None:
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Return the columns `NAME_...`, `config_NAME` and `metric_NAME`, or else the one with the closest spelling."""
+    """Return columns that may be meant by `name`.
+
+    These are `NAME_...`, `config_NAME` and `metric_NAME`. If there are none of them, it is the most similar column,
+    if any.
+    """
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
@@ -107,7 +110,10 @@ _MISSING_TABLE = re.compile(r'Referenced table "([^"]+)" not found!')
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays", "attempt_arrays", "live", "logs", "artifacts")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
-"""A comparison with a word or double-quoted text on its right. Users mean text unless a column has this name."""
+"""Pattern of a comparison with a word or double-quoted text on its right.
+
+Users mean the word or double-quoted text as text, unless a column has this name.
+"""
 
 
 def with_text_quoted(sql: str, columns: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Settings, which cells share if they differ only in their seed, and their selection by SQL predicates."""
+"""Settings of cells, and their selection by SQL predicates. Cells with the same setting differ only in their seed."""
 
 from __future__ import annotations
 

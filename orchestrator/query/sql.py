@@ -17,7 +17,6 @@ from dataclasses import replace
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.query.hints import about_a_column, advice, missing_column
@@ -33,11 +32,11 @@ from raysweep.workloads.registry import shortened
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 _MAX_REASON = 2000
 _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
-"""Pattern of DuckDB's suggestion of one of its own tables, which is removed from messages."""
+"""Pattern of a suggestion by DuckDB to use one of its system tables. It is removed from messages."""
 
 
 _MAX_TRIES = 100
-"""Maximum number of tries of a query whose segments a launch merges away while the query reads them."""
+"""Maximum number of tries of a query. A try fails if a launch merges the segments that the query reads."""
 
 
 def query(store: Store, sql: str) -> pl.DataFrame:
@@ -45,7 +44,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
 
     Raises:
         InputError: the SQL is invalid. The message is DuckDB's, with advice.
-        StoreDamaged: a file that the query reads is damaged.
+        StoreDamaged: a file that the query reads is damaged, or all tries failed (`_MAX_TRIES`).
     """
     for _ in range(_MAX_TRIES):
         with contextlib.suppress(_Gone), _result(store, sql) as (result, _):
@@ -73,11 +72,10 @@ def first_rows(store: Store, sql: str, most: int, seconds: float) -> pl.DataFram
 
 
 def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
-    """Execute one SQL query, and yield its rows: as several frames if they contain lists, such as those of `arrays`.
+    """Execute one SQL query, and yield its rows. Rows with lists, such as those of `arrays`, come as several frames.
 
     Raises:
-        InputError: the SQL is invalid, or a launch has merged a file away after the first rows; run the query
-            again.
+        InputError: the SQL is invalid, or a launch has merged files that the query was reading; run the query again.
         StoreDamaged: a file that the query reads is damaged.
     """
     try:
@@ -222,6 +220,8 @@ def _beyond(column: pa.ChunkedArray) -> bool:
         limit, whole = 365 * _YEARS * per_day[column.type.unit], pa.int64()
     else:
         return False
+    import pyarrow.compute as pc  # takes 0.05 s
+
     ends = pc.min_max(column.cast(whole)).as_py()
     return ends["max"] is not None and (ends["max"] > limit or ends["min"] < -limit)
 

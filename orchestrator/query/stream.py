@@ -1,4 +1,4 @@
-"""The table `arrays` as an Arrow stream. A query holds only a few of its rows at a time."""
+"""The table `arrays` as an Arrow stream. The stream keeps only a few rows of the table in memory at a time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KEYS = ["cell_id", "attempt"]
 
 
 class ArrayStream:
-    """The arrays of the attempts that are recorded in `cells`. Those of other attempts are left out.
+    """The arrays of all attempts that have a row in the table `cells`. Arrays of other attempts are left out.
 
     DuckDB reads the stream through Arrow's C stream interface, once for each scan of a query.
 
     Args:
         store: the store.
-        columns: the columns that the query may reach.
+        columns: the columns that the query may use.
     """
 
     def __init__(self, store: Store, columns: Collection[str]) -> None:
@@ -39,7 +39,7 @@ class ArrayStream:
         return pa.RecordBatchReader.from_batches(self.schema, self._batches()).__arrow_c_stream__(requested_schema)
 
     def rows_at_once(self) -> int:
-        """Return the number of rows that hold about `VALUES_AT_ONCE` values."""
+        """Return the number of rows of a batch: at most `MAX_ROWS`, and about `VALUES_AT_ONCE` values on average."""
         rows = sum(segment.rows for segment in self._segments)
         values = sum(segment.values for segment in self._segments)
         return max(1, min(MAX_ROWS, VALUES_AT_ONCE * rows // max(1, values)))

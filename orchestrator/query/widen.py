@@ -1,4 +1,4 @@
-"""Conversion of metrics and config keys into columns: all of them, or those that a query may reach."""
+"""Conversion of metrics and config keys into columns: all of them, or those that a query may use."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
 def widen(frame: pl.DataFrame, sql: str | None = None, texts: pl.DataFrame | None = None) -> pl.DataFrame:
     """Add metrics and config keys as columns.
 
-    A name that is taken becomes `metric_X`, `config_X` or `text_X`. If that is taken, too, a number is appended.
-    Names that differ only in case are the same name, as in SQL.
+    A column has the name X of its metric or key. If another column has this name, too, the new one is called
+    `metric_X`, `config_X` or `text_X`. If that name is also taken, a number is appended. Names that differ only in
+    case are the same name, as in SQL.
 
     Args:
         frame: the rows.
-        sql: a query; only the columns that it may reach are added. None adds all.
-        texts: metrics that are text: cell_id, attempt, name, value.
+        sql: a query; only the columns that it may use are added. None adds all.
+        texts: the metrics that are text, with columns cell_id, attempt, name, value.
     """
     new = [("config", name, series) for name, series in _config_columns(frame).items()]
     new += [("metric", name, series) for name, series in _metric_columns(frame).items()]
@@ -63,10 +64,14 @@ def reachable(sql: str | None) -> Callable[[str], bool] | None:
 
 
 def _row_of(table: str, text: str) -> bool:
-    """Tell whether SQL may use whole rows as values: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
+    """Tell whether a query may use whole rows of a table as values, as in `SELECT cells FROM cells`.
 
-    This is assumed if the table's name or an alias occurs twice without a dot after it. A wrong guess only costs
-    time.
+    The same is possible by an alias: `SELECT c FROM cells AS c`. True is returned if the table's name or an alias
+    occurs twice without a dot after it. A needless True only costs time.
+
+    Args:
+        table: the table's name.
+        text: the query in lower case.
     """
     names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
     return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)

@@ -1,1 +1,1 @@
-"""Code that runs on a worker: a chunk of cells, one after another."""
+"""Code that runs on a worker. It runs the cells of a chunk one after another."""

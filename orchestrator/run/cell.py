@@ -1,4 +1,4 @@
-"""Stage 5, on the worker: run the tasks of a chunk. Each task becomes an outcome, whatever its cell does."""
+"""Stage 5, on the worker: run the tasks of a chunk. Each task that is run has an outcome, even if its cell fails."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def run_chunk(
 ) -> ChunkResult | ChunkRefused:
     """Run a chunk's tasks in order, and return their outcomes and the rows to requeue.
 
-    A task is requeued if it has not started when `requeue_after_s` seconds have passed, or when the recorded arrays
-    exceed `MAX_REPLY_BYTES`. The chunk is refused if its workload cannot be loaded here, or if its code differs
-    from the driver's.
+    The tasks that have not started are requeued when `requeue_after_s` seconds have passed, when the arrays recorded
+    so far exceed `MAX_REPLY_BYTES`, or when the worker has to stop. The chunk is refused if its workload cannot be
+    loaded here, or if the workload's code differs from the driver's.
 
     Args:
         chunk: the tasks.
@@ -183,9 +183,10 @@ def _load(chunk: Chunk) -> Workload:
 
 
 def _digest(workload: Workload, chunk: Chunk) -> str:
-    """Return the source digest for the rows of a chunk. It includes the digest of the sweep's `inputs`.
+    """Return the source digest that is recorded for the chunk's cells. It also covers the files in `inputs`.
 
-    A workload that was loaded in the worker does not know the `inputs`; the chunk has their digest.
+    The sweep names these files. A workload that was loaded in the worker does not know them, so their digest is taken
+    from the chunk.
     """
     return workload.source_digest if workload.inputs else with_inputs(workload.source_digest, chunk.inputs)
 
@@ -278,7 +279,10 @@ def _run(
 
 
 _KEEPS_FILES = frozenset({"done", "failed", "timed_out", "out_of_memory"})
-"""Statuses of attempts whose files become artifacts. Attempts of other statuses were interrupted and run again."""
+"""Statuses of attempts whose files become artifacts.
+
+An attempt with another status was interrupted, and its cell will run again.
+"""
 
 
 def call(
@@ -291,7 +295,13 @@ def call(
 ) -> Metrics:
     """Run one cell and return its metrics. Exceptions of the workload pass through.
 
-    With `foreground`, a program gets this terminal's standard input.
+    Args:
+        workload: the cell's workload: a function or a program.
+        experiment: the cell's experiment.
+        task: the attempt.
+        context: the context that the workload receives.
+        keep_nan: whether metrics may be NaN or infinite.
+        foreground: whether a program gets this terminal's standard input.
     """
     config = workload.revive(task.config)
     cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
@@ -308,13 +318,14 @@ def _advice(error: BaseException) -> str:
 
 
 _ROOT = f"{Path(raysweep.__file__).parents[1]}{os.sep}"
-"""The folder that contains our package and, on a Ray worker, copies of users' modules."""
+"""The folder that contains the package `raysweep` and, on a Ray worker, copies of users' modules."""
 
 
 def formatted(error: BaseException) -> str:
     """Return the traceback of an error, without the frames before the workload's first one.
 
-    Paths of staged files are made relative. For a program, return the last lines of its output instead.
+    Paths below `_ROOT` are made relative, unless `_ROOT` is a folder of installed packages. For a failed program,
+    return the last lines of its output instead.
     """
     if isinstance(output := getattr(error, "program_output", None), str):
         return output

@@ -61,7 +61,7 @@ def collect(
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield all files and links below a folder, sorted, as pairs (path, path relative to the folder)."""
+    """Yield the files and links below a folder, at most `_MAX_ENTRIES`, as (path, path relative to the folder)."""
     count = 0
     for parent, folders, names in os.walk(folder, followlinks=False):
         folders.sort()

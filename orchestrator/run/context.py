@@ -191,8 +191,10 @@ def checked_metrics(returned: Any, keep_nan: bool = False) -> Metrics:
         keep_nan: whether numbers may be NaN or infinite.
 
     Raises:
-        TypeError, ValueError: the return value is not a dict, a name cannot be stored, or a value is neither a
-            number nor text.
+        TypeError: the return value is not a dict, a name is empty or not text, or a value is neither a number nor
+            text.
+        ValueError: a name has characters that a store cannot hold, a text is too long, or a number is NaN or infinite
+            and `keep_nan` is False.
     """
     if not isinstance(returned, Mapping):
         raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to value")
@@ -231,9 +233,9 @@ def _text(name: str, value: str) -> str:
 
 
 def _named(what: str, error: Exception) -> Exception:
-    """Return an error of a failed conversion with `what` before its message: a TypeError, MemoryError or ValueError.
+    """Return a TypeError, MemoryError or ValueError whose message is `what`, a colon and the message of `error`.
 
-    The original error may be of any type, for example if a tensor raised it.
+    `error` was raised by a conversion. It may be of any type, for example if a tensor raised it.
     """
     kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
     return kind(f"{what}: {message_of(error)}")

@@ -12,7 +12,7 @@ from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.live import Curve
 
 MAX_POINTS = 2000
-"""Maximum points of a published curve. Of a longer one, every second, fourth, ... point and the last remain."""
+"""Maximum points of a published curve. A longer curve keeps every 2nd (or every 4th, ...) point, and the last."""
 
 
 class LoggedCurve:
@@ -28,7 +28,7 @@ class LoggedCurve:
         self.steps.append(step)  # last: `thinned`, on another thread, counts the steps
 
     def thinned(self, points: int) -> Curve:
-        """Return at most about `points` points: all, or every second, fourth, ... one; and always the last."""
+        """Return at most `points` + 1 points: all, or every 2nd (or every 4th, ...) one, and the last."""
         count = len(self.steps)
         stride = 1
         while count > stride * points:

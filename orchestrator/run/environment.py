@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 KEY = "_environment"
-"""Key in the JSON of the column `packages` for the digest of the environment's document. No package has this name."""
+"""Key of the environment's digest in the JSON of the column `packages`. No package has this name."""
 _FOLDER = re.compile(r"(.+)-([^-]+)\.dist-info")
 
 
@@ -76,7 +76,7 @@ def _environment() -> Environment:
 
 
 def _imported() -> dict[str, str]:
-    """Map each installed package of which this process has imported a module to its version."""
+    """Return the version of each installed package that this process has imported, wholly or in part."""
     installed: dict[str, str] = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
         installed["raysweep"] = metadata.version("raysweep")  # runs from a copy on workers

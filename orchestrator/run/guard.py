@@ -5,8 +5,9 @@ computing. The guard is a shell that waits for the end of a pipe, which the syst
 A cell may close the pipe, too. So after the pipe's end the guard checks every second whether the worker is
 still alive.
 
-After the worker's death the guard kills this user's processes that carry the worker's mark. Executed processes
-carry it as an environment variable, forked ones as an open file. Linux only.
+After the worker's death the guard kills this user's processes that carry the worker's mark. A process started by
+`exec` carries the mark in an environment variable. A process that was only forked carries it as the name of an open
+file. Linux only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ exec 3<&0
     done
 ) &
 """
-"""Starts the guard in the background. The guard is no child of the worker, since a cell may wait for any child."""
+"""Shell script that starts the guard in the background.
+
+The guard is not a child of the worker: a cell that waits for any of its children must not wait for the guard.
+"""
 
 
 @cache

@@ -1,7 +1,7 @@
 """Messages between the driver and a worker: plain frozen data, without Ray or data frames.
 
-A chunk is a few cells of one workload and size. They run one after another in one Ray task. Attempts, deadlines and
-records are per cell, not per chunk.
+A chunk is a few cells of one workload that request the same resources. They run one after another in one Ray task.
+Attempts, deadlines and records are per cell, not per chunk.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NeededCell(NamedTuple):
         method: its method.
         k: its k.
         config: its config, as JSON.
-        epoch: the generation of the attempt that wrote the artifacts.
+        epoch: the generation of the launch in which an attempt wrote the artifacts.
         attempt: the number of this attempt.
         files: the artifacts, without content.
     """
@@ -109,12 +109,12 @@ class Printed(NamedTuple):
 
     @property
     def tail(self) -> str | None:
-        """The end of the text, which the attempt's row holds; None if nothing was printed."""
+        """The last `MAX_TAIL` characters of the text, for the attempt's row; None if nothing was printed."""
         return self.text[-MAX_TAIL:] or None
 
     @property
     def beyond_tail(self) -> Printed | None:
-        """This object if `tail` does not hold the whole output; otherwise None."""
+        """The output itself if it is longer than `tail`; otherwise None."""
         return self if self.left_out or len(self.text) > MAX_TAIL else None
 
 
@@ -128,7 +128,10 @@ class Array(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of one attempt. It is a tuple because a chunk has many, and tuples pickle four times as fast."""
+    """The outcome of one attempt.
+
+    It is a tuple because a chunk has many outcomes, and tuples pickle four times as fast as other objects.
+    """
 
     row: int
     attempt: int
@@ -166,7 +169,10 @@ class Worker:
 
 
 class CompletedAttempt(NamedTuple):
-    """The outcome of an attempt, and the worker that ran it; None if this worker was lost."""
+    """The outcome of an attempt, and the worker that ran it.
+
+    `worker` is None if the worker was lost or killed, so that the driver had to build the outcome.
+    """
 
     outcome: Outcome
     worker: Worker | None
@@ -174,7 +180,10 @@ class CompletedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A worker's reply about a chunk: its outcomes, in the order of their ends, and the rows that did not run."""
+    """A worker's reply about a chunk: the outcomes of its attempts, and the rows of cells that did not run.
+
+    The outcomes are in the order in which the attempts ended.
+    """
 
     number: int
     worker: Worker
@@ -184,7 +193,10 @@ class ChunkResult:
 
 
 class CellState(NamedTuple):
-    """The output and metrics of a running cell (`live.encode`), from a worker that cannot reach the store."""
+    """The state of a running cell (output and metrics, encoded by `live.encode`), sent to the driver.
+
+    A worker sends it only if it cannot reach the store.
+    """
 
     cell_id: str
     attempt: int
@@ -203,7 +215,7 @@ class Beat:
 
 
 class ChunkDone(NamedTuple):
-    """Event: all tasks of the chunk ended, and its worker replied."""
+    """Event: the worker replied about the chunk. Each task has ended, or is to be requeued."""
 
     result: ChunkResult
 

@@ -36,13 +36,14 @@ class Needed:
 
 
 class StoreNotReachable(Exception):
-    """A worker cannot read the store, which holds the artifacts of the cells that its cell needs."""
+    """A worker cannot read the store, where the artifacts of needed cells are."""
 
 
 def with_needs(source: str, needs: Collection[NeededCell]) -> str:
-    """Combine a source digest with the attempts of the needed cells, to label a cell's checkpoints.
+    """Return a digest that labels a cell's checkpoints: the source digest, combined with the needed cells' attempts.
 
-    A checkpoint that was computed from other attempts' artifacts is therefore not loaded.
+    So checkpoints that were computed from artifacts of other attempts are not loaded. Without needed cells, the
+    source digest itself is returned.
     """
     if not needs:
         return source
@@ -51,7 +52,7 @@ def with_needs(source: str, needs: Collection[NeededCell]) -> str:
 
 
 def reached(location: CheckpointLocation | None) -> Storage:
-    """Return the launch's store as this machine can access it.
+    """Return the launch's store, for access from this machine.
 
     Raises:
         StoreNotReachable: this machine cannot access the store.

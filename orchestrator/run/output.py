@@ -1,8 +1,8 @@
 """The output of a cell. While the cell runs, file descriptors 1 and 2 of the worker write to a file.
 
 Native code and child processes write to the descriptors, too, so the file holds everything that they print. It
-is a file and not a pipe, because a full pipe would block native code that holds the interpreter. Lines that
-Ray's own threads print cannot be told apart from the cell's.
+is a file and not a pipe, because a full pipe would block native code that holds the GIL. Lines that Ray's own
+threads print cannot be told apart from the cell's.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ _PUNCH_HOLE, _KEEP_SIZE = 2, 1
 
 
 def _punch(file: int, start: int, length: int) -> bool:
-    """Free a range of a file, which then reads as zeros."""
+    """Free the disk space of a range of a file, which then reads as zeros. Returns False if this is not possible."""
     libc = _libc()
     if libc is None:
         return False

@@ -27,8 +27,7 @@ MAX_SENT = 64 * 2**10
 class Publisher(threading.Thread):
     """Publishes the state of the running cell every second if the cell has printed or logged something new.
 
-    One thread serves all chunks of a process, since starting one per chunk would cost milliseconds (see
-    `publishing`).
+    One thread serves all chunks of a process, since starting a thread per chunk would cost milliseconds.
     """
 
     def __init__(self) -> None:
@@ -39,7 +38,7 @@ class Publisher(threading.Thread):
         self._published: tuple[int, int] = (0, 0)  # bytes printed, points logged
 
     def use(self, output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]) -> None:
-        """Publish the cells of this chunk from now on."""
+        """Publish the states of a chunk's cells from now on. The arguments are those of `publishing`."""
         with self._lock:
             self._chunk = output, location, send
         self._active.set()
@@ -96,7 +95,7 @@ class Publisher(threading.Thread):
 def publishing(
     output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]
 ) -> Iterator[Publisher]:
-    """Publish the cells that run inside the block.
+    """Publish the output and logged metrics of the cells that run inside the block.
 
     Args:
         output: the output file of these cells.
@@ -113,7 +112,7 @@ def publishing(
 
 @functools.cache
 def _publisher(process: int) -> Publisher:
-    """Return the publisher of this process. `process` is the PID: a forked child needs a new thread."""
+    """Return the publisher of this process. It is cached by `process`, the PID: a forked child needs a new thread."""
     publisher = Publisher()
     publisher.start()
     return publisher

@@ -15,7 +15,7 @@ from typing import Any
 
 _READ_AT_IMPORT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 VARIABLES = (*_READ_AT_IMPORT, "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
-"""Variables that libraries read when they are imported."""
+"""Environment variables from which libraries read their number of threads, when they are imported."""
 
 
 @contextmanager

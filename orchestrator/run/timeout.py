@@ -4,8 +4,8 @@ A timeout has three layers:
 
 1. At the limit, an alarm signal raises `CellTimeout` in the cell. The worker lives on, and the traceback shows
    where the cell hung.
-2. A cell may not react, because it holds the GIL or swallows the exception. A little later, faulthandler writes
-   the stack to the chunk's fault file and ends the process.
+2. If the cell does not react, because it holds the GIL or swallows the exception, faulthandler ends the process a
+   few seconds later. Before that, it writes the stack to the chunk's fault file.
 3. If the process still runs, `schedule.driver` kills the chunk.
 """
 
@@ -26,11 +26,14 @@ class CellTimeout(BaseException):
 
 @contextlib.contextmanager
 def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iterator[None]:
-    """Raise `CellTimeout` in the block after `limit` seconds; end the process `hard_grace` seconds later.
+    """Raise `CellTimeout` in the block after `limit` seconds.
+
+    If the block has not ended after another `hard_grace(limit)` seconds, the process is ended.
 
     Args:
         limit: the timeout in seconds; None: no timeout.
-        faults: the chunk's fault file, which gets the stack of a process that is ended.
+        faults: the chunk's fault file, which gets the stack of a process that is ended; None: the process is not
+            ended.
         position: index of the task in its chunk, which is written into the fault file.
     """
     if limit is None:
@@ -61,7 +64,7 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
 
 
 def hard_grace(limit: float) -> float:
-    """Return how many seconds after its timeout of `limit` seconds a cell's process is ended."""
+    """Return the seconds from a cell's timeout (`limit` seconds) until its process is ended."""
     return min(5.0, max(1.0, 0.5 * limit))
 
 

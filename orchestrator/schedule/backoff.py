@@ -17,8 +17,9 @@ class Breaker:
     """Stops a method whose cells fail alike, without stopping other methods (a circuit breaker).
 
     Args:
-        max_alike: a method is stopped when at least this many of its cells have failed with the same signature, and at
-            least as many as have succeeded. None: never.
+        max_alike: number of cells that have to fail with the same signature before their method is stopped. If more
+            cells of the method than this have succeeded, the number of successes counts instead. None: no method is
+            stopped.
     """
 
     def __init__(self, max_alike: int | None) -> None:

@@ -1,7 +1,8 @@
-"""Stage 4, driving: runs a plan on an executor and yields outcomes. Chunks, back-pressure, timeouts, retries.
+"""Stage 4, driving: runs a plan on an executor and yields outcomes.
 
-It knows neither Ray nor the store. The longest cells run first; short cells share chunks of about a second. If
-a chunk dies and the cell that caused it is unknown, each of its cells runs again alone, and none is charged.
+The driver forms chunks, limits their number in flight, enforces timeouts and retries cells. It knows neither Ray nor
+the store. The longest cells run first; short cells share chunks of about a second. If a chunk is lost, and it is
+unknown which cell was the cause, each cell of the chunk runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.text import count_cells, one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
-CHUNK_CELLS = 250  # maximum number of cells in a chunk
+CHUNK_CELLS = 1_000  # maximum number of cells in a chunk
 GUESS_FACTOR = 4.0  # factor on times that are estimated from other variants
 AHEAD = 2  # chunks in flight per slot
 POLL_S = 0.2
@@ -63,12 +64,13 @@ class Driver:
         search: workload -> folders of users' modules and programs.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
-        workloads: name -> workload: its program, if any, the digest of its inputs, and the files that a worker's code
-            may differ in.
-        outputs: sweep -> which outputs of a cell it keeps.
+        workloads: name -> workload. Chunks get the workload's program and the digest of its inputs. If a worker has
+            other code, the message names a file that differs.
+        outputs: sweep -> which files in a cell's folder become artifacts, and whether metrics may be NaN.
         publish: called with states of running cells whose workers cannot publish them.
         orders: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
-        files_of: returns the needed cells of some edges with their artifacts, which are in the store.
+        files_of: function that gets a cell's edges (the cells that it needs), and returns these cells with their
+            artifacts from the store.
     """
 
     def __init__(
@@ -160,7 +162,10 @@ class Driver:
             yield finished
 
     def running(self) -> dict[str, float | None]:
-        """Return the running cells' progress by the last heartbeats, 0 to 1; None if a cell does not report it."""
+        """Return cell id -> progress (0 to 1) of the running cells, by the last heartbeats.
+
+        The progress is None for cells that do not report it.
+        """
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
         started = [(number, i, progress) for number, (i, _, progress) in list(self._started.items())]
         if (here := self.executor.in_this_process()) is not None:
@@ -232,7 +237,10 @@ class Driver:
         return bool(self._edges.uncommitted) and not self._in_flight
 
     def committed(self, rows: Iterable[int]) -> None:
-        """Note that the done cells `rows` are in the store, and queue the cells that waited only for these."""
+        """Note that the done cells `rows` are in the store, and queue the cells that were waiting for them.
+
+        A cell that still waits for other cells is not queued yet.
+        """
         for row in self._edges.committed(rows):
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
 
@@ -316,7 +324,11 @@ class Driver:
         return chunk
 
     def _settle(self, outcome: Outcome) -> None:
-        """Count an outcome. A failed attempt is charged, and the cell is queued again if its budgets allow."""
+        """Count the outcome of an attempt, and queue the cell again after a failure that may be retried.
+
+        A failed attempt is charged to the retry budget that belongs to its status, if there is one. The cell is not
+        retried if one of its budgets is used up, if the status rules it out, or if the cell's group has been stopped.
+        """
         row = outcome.row
         group = self.attempts.group(row)
         self._to_retry.discard(row)
@@ -360,12 +372,15 @@ class Driver:
         return self.attempts.slow((chunks[n].tasks[i].row, now - at) for n, (i, at, _) in self._started.items())
 
     def _work_begun(self) -> float:
-        """Return the sum of weight times fraction done over running cells; without progress, a cell counts as half."""
+        """Return the work done so far in running cells: the sum of weight times progress (0.5 if unknown)."""
         running = ((self._in_flight[number].tasks[i].row, part) for number, (i, _, part) in self._started.items())
         return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
 
     def _drop(self, group: tuple[str, str]) -> None:
-        """Remove the cells of a stopped workload and method from the queues. A later launch may run them."""
+        """Remove the cells of a stopped method from the queues. A later launch may run them.
+
+        `group` is the workload and the method.
+        """
         for queue in self._queues.values():
             others = [row for row in queue if self.attempts.group(row) != group]
             queue.clear()
@@ -450,8 +465,8 @@ class Driver:
     def _check_waiting(self) -> None:
         """Stop the launch if all its remaining chunks have waited `node_seconds` for nodes that do not exist.
 
-        Whenever a launch has stopped, chunks that wait for nodes are given up; a later launch runs them. A chunk's
-        waiting time begins when no existing node can run it, even if other cells still run then.
+        After a launch was stopped for any reason, chunks that wait for nodes are given up; a later launch runs them.
+        A chunk's waiting time begins when no existing node can run it, even if other cells are still running.
         """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)

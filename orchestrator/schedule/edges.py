@@ -16,7 +16,7 @@ def has_needs(table: CellTable) -> bool:
 
 
 def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
-    """Map the row of each cell that needs others to the cells that it needs."""
+    """Return row -> needed cells, for each cell that needs others."""
     needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
     rows = table.cells.with_row_index("row").filter(pl.col("variant").is_in(list(needs)))
     return {row: tuple(edges(needs[v], seed)) for row, v, seed in rows.select("row", "variant", "seed").iter_rows()}
@@ -31,8 +31,8 @@ def along_edges(
 ) -> tuple[list[str], set[int]]:
     """Adjust the states of all rows to the states of the cells that they need.
 
-    A done cell becomes changed if a cell that it needs is changed, or was run again by a later launch. A cell to run
-    becomes blocked if a cell that it needs is not done, and will not run either.
+    A cell in state `done` becomes `changed` if a cell that it needs is `changed`, or was run again by a later launch.
+    A cell to run becomes `blocked` if a cell that it needs is not done and will not run.
 
     Args:
         frame: the plan's rows: cell_id, state.
@@ -42,8 +42,8 @@ def along_edges(
         stale: ids of changed cells that are not in the plan.
 
     Returns:
-        The states of all rows; and the changed rows whose own code is the same, but which need a changed cell that is
-        not in the plan, directly or through other such rows.
+        The states of all rows; and the held rows. A held row has become `changed` although its own code is the same:
+        it needs a cell in `stale`, directly or through another held row.
     """
     own = frame["state"].to_list()
     states = list(own)
@@ -102,7 +102,7 @@ class Dependents:
             self.uncommitted.add(row)
 
     def committed(self, rows: Iterable[int]) -> list[int]:
-        """Note that done cells are in the store; return the rows that now have all that they need."""
+        """Note that done cells are in the store. Return the waiting rows whose needed cells are all there now."""
         ready = []
         for row in self.uncommitted.intersection(rows):
             self.uncommitted.discard(row)

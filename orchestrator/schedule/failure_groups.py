@@ -1,4 +1,4 @@
-"""Groups of failed attempts with the same cause (error, message and place), and the settings that a group shares."""
+"""Groups of failed attempts with the same cause (error, message and place), and the settings that their cells share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _OURS = re.compile(r"(^|/)raysweep/orchestrator/")
 _LIBRARY = re.compile(r"(site|dist)-packages/(?!raysweep/workloads/)|/lib/python3[^/]*/(?!(site|dist)-packages/)|^<")
 _TIMEOUT = "CellTimeout"
 MAX_VALUE = 60
-"""Maximum characters of a setting's value that is shown in full."""
+"""A setting's value with at most this number of characters is shown in full."""
 
 
 def place(traceback: str | None) -> str | None:
     """Return the place of an error, as `file:line in function`; None if the traceback has no frame outside raysweep.
 
-    It is the innermost frame in the workload's code, or else in a library.
+    It is the innermost frame in the workload's code. If there is none, it is the innermost frame in a library.
     """
     frames = [frame for frame in _FRAME.findall(traceback or "") if not _OURS.search(frame[0])]
     if "(most recent call first)" in (traceback or ""):  # written by faulthandler as it ended the process
@@ -55,7 +55,9 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
 
 
 def grouped(attempts: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
-    """Group failed attempts by signature, and find the settings that a group's cells share. Most cells come first.
+    """Group failed attempts by signature, and find the settings that a group's cells share.
+
+    The group with the most cells comes first.
 
     Args:
         attempts: columns workload, method, k, config, status, cell_id, seed, error_type, error_message, traceback.
@@ -116,7 +118,7 @@ _SETTINGS = ["method", "k", "config"]
 
 
 def _equal(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that are equal in all rows, without null ones.
+    """Return the settings that are equal in all rows and not null.
 
     A row has the keys method, k and config (JSON).
     """

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_ALIKE = 20
-"""Default number of cells of a method that may fail with the same signature before the method is stopped."""
+"""Default number of cells that have to fail with the same signature before their method is stopped."""
 NODE_WAIT_MIN = 30.0
-"""Minutes for which cells wait for a node that fits them before the launch stops, if no other cells run."""
+"""Minutes that cells wait for a node on which they fit. Then the launch stops, unless other cells are running."""
 SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is slow when it has run for SLOW_FACTOR times its expected seconds, and for at least SLOW_S seconds."""
+"""A running cell is slow after SLOW_S seconds, but not before SLOW_FACTOR times the average time of its variant."""
 
 
 class Limits(NamedTuple):
-    """Limits of a launch. At a limit it submits no more cells, and running cells complete. None means no limit.
+    """Limits of a launch. None means no limit.
 
-    One of the limits is on the number of cells that run at once.
+    At a limit the launch submits no more cells, and running cells complete. But `alike` stops only one method, and
+    `parallel` only limits the number of cells that run at once.
     """
 
     failures: int | None = None  # cells that have used up their attempts

@@ -1,4 +1,4 @@
-"""Stage 3, planning: which requested cells run, in which order, and their expected cost. Pure."""
+"""Stage 3, planning: which requested cells run, in which order, and their expected cost. No side effects."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Plan:
 
     Args:
         table: the requested cells.
-        frame: one row per cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (of the last
-            recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
-            variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
-            to run it).
+        frame: one row per cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (of the
+            last recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
+            variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run
+            (whether to run it).
         needed: row of each cell that needs others -> the cells that it needs.
-        held: number of cells that are changed only because cells that they need, and that are not requested, have
-            changed. They do not run: they would get the same files as before.
+        held: number of cells that do not run although their state is `changed`. Their own code is the same, but they
+            need changed cells that are not requested. If they ran, they would get the same files as before.
     """
 
     table: CellTable
@@ -58,7 +58,7 @@ class Plan:
         )
 
     def sources(self, cells: Collection[str]) -> dict[str, str]:
-        """Return the source digest of the code to run for each of `cells` that will run, by cell id."""
+        """Return cell id -> source digest of the cell's code, for those of `cells` that will run."""
         variants = self.table.variants.select("variant", "source_digest")
         some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
         return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
@@ -81,7 +81,7 @@ class Plan:
         return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """Sum up the cells to run, one row per combination of CPUs and GPUs.
+        """Sum up the expected cost of the cells to run, in one row per combination of CPUs and GPUs.
 
         Columns: cpus, gpus, cells, unknown (cells of unknown duration), cpu_hours, gpu_hours.
         """
@@ -139,12 +139,12 @@ def plan(
     Args:
         table: the requested cells.
         summary: the store's cells (`Store.summary`).
-        times: returns mean seconds by variant (`Store.times`); called only if the store has seeds that are not
+        times: returns mean seconds by variant (`Store.times`); called only if the store has done cells that are not
             requested.
-        resume: grant every unfinished cell a fresh budget.
+        resume: reset the retry budgets, so that failed cells run, too.
         rerun_changed: also run done cells whose workload's source has changed.
-        same: pairs of source digests, recorded and present, whose difference does not matter.
-        stale: ids of changed cells that are not requested, but may be needed by cells that are.
+        same: pairs (recorded source digest, present source digest) that count as equal.
+        stale: ids of changed cells that are not requested. Requested cells may need them.
     """
     shared = table.variants.select(
         "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
@@ -205,9 +205,9 @@ def _expected() -> pl.Expr:
     2. the cell's cost hint times a factor;
     3. the mean over the workload's completed cells.
 
-    The factor is the median of seconds / hint over completed cells: of the same method and experiment, or else of
-    the experiment, or else of the workload. It differs more between methods than between the variants of one
-    method.
+    The factor is the median of seconds / hint over the completed cells of the same workload, experiment and method.
+    If there are none, all methods of the experiment count. If there are still none, all experiments of the workload
+    count. The factor differs more between methods than between the variants of one method.
     """
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])

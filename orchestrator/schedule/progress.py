@@ -9,7 +9,10 @@ from typing import NamedTuple
 MAX_HISTORY = 512
 """Maximum number of entries in a launch's history of counts. Beyond it, every second entry is dropped."""
 MANY_CELLS = 400
-"""The pace ignores the first `done / MANY_CELLS` of the run time, at most half. Few cells need a longer window."""
+"""When n cells are done, the pace ignores the first n / MANY_CELLS of the run time, but at most half of it.
+
+With few cells, a longer window is needed.
+"""
 
 
 class Pace(NamedTuple):
@@ -83,7 +86,7 @@ class Progress:
             self.began, self.work_done, self.history = now, 0.0, [(now, self.done, 0.0)]
 
     def note_start(self, began: float) -> None:
-        """Note when a cell began, on the monotonic clock."""
+        """Note the time at which a cell began, on the monotonic clock. The earliest one counts."""
         self.began = began if self.began is None else min(self.began, began)
 
     def note_batch(self, now: float) -> None:
@@ -93,15 +96,16 @@ class Progress:
             del self.history[::2]
 
     def pace(self, now: float) -> Pace:
-        """Return the pace since the first cell began; with more cells done, only over a later part, at least half.
+        """Return the pace in the last part of the run, which is at least half of the time since the first cell began.
 
-        The start of Ray does not count. A running cell counts by the fraction that is done.
+        The more cells are done, the later this part begins. The start of Ray does not count. A running cell counts by
+        the fraction that is done.
         """
         if self.began is None:
             return Pace(0.0, None)
         since, done, work = self.began, 0, 0.0
         cut = self.began + (now - self.began) * min(0.5, self.done / MANY_CELLS)
-        for moment in self.history:
+        for moment in self.history[:-1]:  # the later part has at least one batch
             if moment[0] > cut:
                 break
             since, done, work = moment

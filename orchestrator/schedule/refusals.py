@@ -12,7 +12,10 @@ from raysweep.orchestrator.sweep.loading.workload import Workload
 MAX_REFUSALS = 3
 """Number of chunks in a row that a node may refuse before it gets no more."""
 MAX_IN_A_ROW = 1000
-"""Number of chunks in a row, refused by a node, at which the launch stops. Chunks already sent to it count, too."""
+"""The launch stops when one node has refused this number of chunks in a row.
+
+A node gets no more chunks long before that, but those that were already sent to it count, too.
+"""
 MAX_NODES = 3
 """Number of refusing nodes at which the launch stops, unless another node has run a chunk."""
 
@@ -21,7 +24,7 @@ class Refusals:
     """Counts refused chunks by node, and decides which nodes get no more chunks and when the launch stops.
 
     Args:
-        executor: the executor that has to avoid these nodes.
+        executor: the executor, which is told which nodes to avoid.
         workloads: name -> workload as this process loaded it.
     """
 

@@ -1,4 +1,4 @@
-"""Limits of a launch on time, failures, CPU-seconds and GPU-seconds, and its spending, including running cells."""
+"""The CPU- and GPU-seconds that a launch has spent so far, and its limits on them, on time and on failed cells."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Spending:
     ) -> float:
         """Return the seconds that a further cell of this size may take within the limits; infinite without limits.
 
-        The expected seconds of all chunks in flight are subtracted, except those of cells of unknown duration, which
-        run alone in their chunks.
+        The expected seconds of all chunks in flight are subtracted. Cells of unknown duration, which run alone in
+        their chunks, do not count.
 
         Args:
             cpus: CPUs of the cell.

@@ -1,7 +1,7 @@
-"""The content of artifacts: files under `files/EPOCH/CELL-ATTEMPT-DIGEST`, named by rows of the table `artifacts`.
+"""The content of artifacts, in files `files/EPOCH/CELL-ATTEMPT-DIGEST`. Rows of the table `artifacts` refer to them.
 
-The files are written before the rows are committed, by a worker or by the driver. Files that no row names come
-from interrupted commits, and are removed by the next owner of the store.
+The files are written before the rows are committed, by a worker or by the driver. A file to which no row refers comes
+from an interrupted commit, and is removed by the next owner of the store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "files"
 MAX_PATH, MAX_BYTES = 1000, 4 * 2**30
-"""Maximum length of an artifact's path in bytes, and maximum size of its content."""
+"""Maximum number of bytes of an artifact's path, and of its content."""
 NAME = re.compile(r"[0-9a-f]{24}-\d{6}-[0-9a-f]{64}")
 
 
@@ -38,7 +38,7 @@ def keep(storage: Storage, path: str, content: bytes) -> None:
 
 
 def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
-    """Read the content that a row of `artifacts` names.
+    """Read the content to which a row of `artifacts` refers.
 
     Raises:
         StoreDamaged: the content is missing or differs from its digest, or raysweep did not write the row.
@@ -76,7 +76,7 @@ def _size(storage: Storage, path: str) -> int | None:
 
 
 def remove_unnamed(storage: Storage, epoch: int, rows: pl.DataFrame) -> None:
-    """Remove a generation's artifact files that no row of `artifacts` names."""
+    """Remove a generation's artifact files to which no row of `artifacts` refers."""
     names = storage.names(f"{FOLDER}/{epoch:08d}")
     if not names:
         return

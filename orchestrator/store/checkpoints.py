@@ -1,11 +1,13 @@
 """Checkpoints of long cells: bytes from which a cell's next attempt resumes, on this machine or another.
 
-Checkpoints lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes
-and nothing else. The digest in its name detects an incomplete file. A checkpoint with the digest of another source is
-not loaded. At most two are stored per cell. The driver removes them when the cell's row is committed.
+Checkpoints lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's
+bytes and nothing else. NUMBER counts the checkpoints of the cell. SOURCE is the digest of the workload's source: a
+checkpoint of other code is not loaded. DIGEST, the digest of the bytes, reveals an incomplete file. At most two
+checkpoints are stored per cell. The driver removes them when the cell's row is committed.
 
-A worker may have no access to the launch's store, for example a local path on another machine. Then it stores
-checkpoints on its own disk, and only a later attempt on the same machine finds them. The driver warns about this.
+A worker may have no access to the launch's store, for example if the store is a folder on another machine. Then it
+stores checkpoints on its own disk, and only a later attempt on the same machine finds them. The driver warns about
+this.
 """
 
 from __future__ import annotations
@@ -53,9 +55,9 @@ class CheckpointLocation(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def reachable(location: CheckpointLocation) -> tuple[Storage | None, str | None]:
-    """Return the launch's store, or None if this machine cannot reach it; and the error message, if there is one.
+    """Return (the launch's store, error message). The store is None if this machine cannot reach it.
 
-    The result is cached in each process.
+    The message is None if there was no error. The result is cached in each process.
     """
     try:
         store = open_storage(location.location)
@@ -67,7 +69,10 @@ def reachable(location: CheckpointLocation) -> tuple[Storage | None, str | None]
 
 
 class Preempted(BaseException):
-    """Raised by `save` in a cell on a draining node. Not an `Exception`, so that a cell does not catch it."""
+    """Ends a cell on a draining node, once its checkpoint is saved.
+
+    It is not an `Exception`, so that a cell's `except Exception` does not catch it.
+    """
 
 
 class _Saved(NamedTuple):
@@ -176,7 +181,7 @@ def cells_with_checkpoints(storage: Storage) -> list[str]:
 
 
 def resumable_cells(storage: Storage, sources: Mapping[str, str]) -> list[str]:
-    """Return the ids of the cells with a checkpoint of today's code.
+    """Return the ids of the cells with a checkpoint of their present code.
 
     `sources` maps a cell's id to the source digest of this code.
     """

@@ -1,9 +1,9 @@
-"""Name and CRC-32 of a whole segment, which reveal damage anywhere before the file is interpreted.
+"""Checksums (CRC-32) and name in a segment's footer. They reveal any damage before the file is interpreted.
 
 Parquet's own page checksums cover neither page headers nor the footer, and polars does not verify them. A
-segment's footer therefore contains two checksums: that of all bytes before the footer, and that of the footer,
-computed with zeros in place of its own digits. The footer also contains the segment's name, which reveals
-exchanged files. Segments of versions before 0.1.0 have neither.
+segment's footer therefore contains two checksums. One covers all bytes before the footer. The other covers the
+footer, with zeros in place of its own digits. The footer also contains the segment's name, which reveals
+exchanged files. Segments of versions before 0.1.0 have no checksums and no name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import zlib
 
 KEY = b"raysweep.crc32"
 MARK = b"raysweep.checksums"
-"""Key in the schema of segments with checksums. If it is there and the checksums are not, they have been wiped."""
+"""Key in the schema of segments with checksums. If a file has this key but no checksums, they have been erased."""
 BLANK = b"pages=00000000 footer=00000000"
-"""Placeholder in a footer under `KEY`, until `fill_in` has computed both checksums."""
+"""Placeholder for the checksums. It is the value of `KEY` in a footer until `fill_in` has computed them."""
 NAME = b"raysweep.name"
 BLANK_NAME = b"EEEEEEEE-NNNNNNNN.parquet"
-"""Placeholder for the file's name in a footer under `NAME`, where it follows the folder and a slash."""
+"""Placeholder for the file's name. The value of `NAME` in a footer is the folder, a slash, and the file's name."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")
 """The checksums as Parquet encodes them: the key, a field header, the length (30), and the value."""
 

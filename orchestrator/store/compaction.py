@@ -1,8 +1,8 @@
 """Merging of small segments during a launch, so that readers of a million cells open tens of files, not thousands.
 
 Sixteen segments of the same size class are merged at a time, so that a row is rewritten only a few times. The
-merged segment names the segments that it replaces, and appears in one step. Then these are deleted
-(`docs/store.md`).
+merged segment lists the segments that it replaces, and appears in one step. Then the replaced segments are
+deleted (`docs/store.md`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is 
 def size_class(size: int, rows: int) -> int | None:
     """Return a segment's size class; None if the segment is too large to merge.
 
-    The smallest segments have class 0. Each factor of `FAN` in size adds one.
+    Class 0 is smaller than `SMALLEST` bytes. The upper limit of each class is `FAN` times that of the class before.
     """
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
@@ -60,7 +60,11 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Return the groups of segments to merge now: each of one size class, and full or of at least `FAN` segments."""
+    """Return the groups of segments to merge now.
+
+    All segments of a group have one size class. A group is merged if it has at least `FAN` segments, or at least two
+    when the next segment would exceed the limits of one merge.
+    """
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
         number = None if segment.seal else size_class(segment.size, segment.rows)

@@ -1,7 +1,8 @@
-"""Orders of other commands to a running launch: files under `_control/`, which its driver reads every few seconds.
+"""Orders that other commands give to a running launch: files under `_control/`.
 
-`EPOCH.paused` exists while the launch of this generation is paused. Each `EPOCH-TOKEN.json` lists cells to cancel; the
-launch removes it once it has cancelled them. Files of earlier generations are ignored.
+The launch's driver reads them every few seconds. EPOCH is the launch's generation. `EPOCH.paused` exists while the
+launch is paused. Each `EPOCH-TOKEN.json` lists cells to cancel; the launch removes the file after the cells are
+cancelled. Files of earlier generations have no effect and are removed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from raysweep.orchestrator.text import CELL_ID
 FOLDER = "_control"
 MAX_BYTES = 2**28
 LOOK_S, LOOK_REMOTE_S = 1.0, 5.0
-"""Seconds between a launch's reads of the folder: for a local store, and for a remote one (a request each)."""
+"""Seconds between two reads of `_control/` in a local store, and in a remote store, where each read is a request."""
 
 
 class Orders(NamedTuple):
@@ -49,7 +50,10 @@ def is_paused(storage: Storage, epoch: int) -> bool:
 
 
 def cancel(storage: Storage, epoch: int, cells: Collection[str]) -> str:
-    """Order the launch of a generation to cancel cells; return the order's file, which the launch then removes."""
+    """Order the launch of a generation to cancel cells, and return the path of the order's file.
+
+    The launch removes the file when the cells are cancelled.
+    """
     storage.prepare((FOLDER,))
     name = f"{FOLDER}/{epoch:08d}-{secrets.token_hex(8)}.json"
     storage.create(name, json.dumps(sorted(cells)).encode())

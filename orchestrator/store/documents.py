@@ -1,7 +1,8 @@
-"""Small documents beside the tables: sources, environments and acceptances. Each is written before a row refers to it.
+"""Small documents beside the tables: sources, environments, and changes of code that the user accepted.
 
-A file `FOLDER/STEM-DIGEST` holds one line of JSON, with a checksum and the signature of the user who wrote it, and the
-compressed text. DIGEST is that of the whole file. Each file is written only once.
+Each document is written before rows refer to it. A file `FOLDER/STEM-DIGEST` holds one line of JSON, then the
+compressed text. The line has the checksum of the text and the signature of the user who wrote it. STEM is the key of
+the document, DIGEST the digest of the whole file. Each file is written only once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Ownership of a store: whether its owner is alive, how it is replaced, generations and seals (see `writer`).
+"""Ownership of a store: liveness of the owner, replacement of a dead one, generations, and seals (see `writer`).
 
-A *generation* is the ownership of one launch. Names of files and columns call it the epoch.
+A *generation* is the ownership of one launch. In names of files and columns it is called the epoch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import (
     OnDamage,
@@ -55,9 +56,10 @@ def current_owner(
 
     Args:
         storage: the store's storage.
-        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25
-            beats.
-        locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
+        patience: seconds of silence after which an owner on another machine is presumed dead; by default
+            1.25 times `BEAT_S`.
+        locked: whether this process has acquired the host-wide lock. If so, an owner under the same kernel as this
+            process is dead.
         on_damage: called if the newest generation's file is damaged. If it does not raise, only the heartbeat shows
             whether the owner is alive.
     """
@@ -111,7 +113,7 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
 def wait_till_free(
     storage: Storage, wait: bool, report: Callable[[str], None] | None = None, on_damage: OnDamage = refuse
 ) -> None:
-    """Return once no launch owns the store. Called before a launch prepares anything on it.
+    """Wait until no launch owns the store. A launch calls this before it prepares anything in the store.
 
     Args:
         storage: the store's storage.
@@ -237,8 +239,8 @@ def new_epoch(storage: Storage, command: str) -> int:
 def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse) -> None:
     """Create a seal under the next segment name of an earlier generation, so that its owner can commit no more.
 
-    This is repeated if the owner took the name first. `on_damage` is called with the path and the error of each
-    damaged file. If it does not raise, the file does not count as a seal.
+    If the owner takes this name first, the seal gets the name after it. `on_damage` is called with the path and the
+    error of each damaged file. If it does not raise, the file does not count as a seal.
     """
     while True:
         numbers = sorted(n for e, n in _numbers(storage, folder, on_damage) if e == epoch)
@@ -250,7 +252,7 @@ def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse
         else:
             following = _merged_up_to(storage, folder, epoch, on_damage)
         name = segment_name(epoch, following)
-        storage.create(f"{folder}/{name}", finish(encode(folder, TABLES[folder].empty_table(), seal=True), name))
+        storage.create(f"{folder}/{name}", finish(encode(folder, empty(TABLES[folder]), seal=True), name))
 
 
 def _numbers(storage: Storage, folder: str, on_damage: OnDamage) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """The output and metrics of running cells, published every second or two: one file per attempt under `_live/`.
 
 The worker replaces the file in one step; if the worker cannot reach the store, the driver does. The file is
-removed once its attempt is recorded. After a kill, the store's next owner removes it.
+removed once its attempt is recorded. If the launch is killed before that, the store's next owner removes it.
 """
 
 from __future__ import annotations

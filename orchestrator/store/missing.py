@@ -1,4 +1,4 @@
-"""A description of what an answer lacks if damaged files were skipped: files, their rows, and affected cells."""
+"""A description of what results lack if damaged files were skipped: the files, their rows, and the affected cells."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from raysweep.orchestrator.text import count_cells
 class Missing(NamedTuple):
     """Damaged files of a store that were skipped, and what is known about their rows.
 
+    A count of cells is None if no skipped file can affect it.
+
     Args:
         files: path of each file -> what is wrong with it.
         rows: path of each file whose footer can be read -> the number of its rows.
         unreadable_done: number of cells with a done attempt, but without a readable row in `cells`.
-        unreadable_attempts: number of done cells without a readable row of their attempt.
+        unreadable_attempts: number of done cells without a readable row in `attempts`.
         without_arrays: number of done cells without a readable array; some of them may never have had one.
         unknown: number of requested cells without any readable row: pending, or in a skipped file.
     """
@@ -55,7 +57,7 @@ class Missing(NamedTuple):
 
 
 def missing(store: Store) -> Missing:
-    """Describe the damaged files that reads of this store have skipped so far, and what the answers lack."""
+    """Describe the damaged files that reads of this store have skipped so far, and what their results lack."""
     if not store.skipped:
         return Missing({}, {})
     cells = store.collect(lambda: store.cells.select("cell_id", "attempt"))

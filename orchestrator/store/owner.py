@@ -1,4 +1,4 @@
-"""The one owner of a store: how it takes over, its generation, its heartbeat, and commits of single segments.
+"""The owner of a store: takeover, generation, heartbeat, and commits of single segments. A store has one at a time.
 
 `writer` documents the protocol.
 """

@@ -15,6 +15,7 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.check import check, damage
+from raysweep.orchestrator.store.columns import empty
 from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.live import LiveState
 from raysweep.orchestrator.store.live import read_all as live_states
@@ -31,7 +32,7 @@ DEFAULT = "results"
 MAX_KEPT = 256 * 2**20
 """Maximum bytes of segments from an object store that a reader holds in memory, so as not to fetch them again."""
 _MAX_TRIES = 100
-"""Maximum number of tries of a read whose files a launch merges away meanwhile."""
+"""Maximum number of tries of a read. A try fails if a launch merges a file away before it is read."""
 
 
 class Store:
@@ -61,7 +62,10 @@ class Store:
         return f"Store({str(self.storage)!r})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the number of cells by status, those without an attempt as `pending`."""
+        """Return the HTML that a notebook shows: the number of cells by status.
+
+        Cells without an attempt are `pending`.
+        """
         if not self.exists():
             return f"<p>{html.escape(repr(self))}: no launch has written to it</p>"
         requested, ended = self.known().cells.select("cell_id"), self.summary()
@@ -89,7 +93,7 @@ class Store:
         return {s.path: s.rows for s in self._footers.values() if s.path in self.skipped}
 
     def exists(self) -> bool:
-        """Whether a launch has created the store."""
+        """Return whether a launch has created the store."""
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
@@ -123,13 +127,14 @@ class Store:
         raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
-        """Collect a lazy frame over `cells`, `attempts` and `arrays`, even while a launch merges segments.
+        """Collect a lazy frame over the store's tables, even while a launch merges segments.
 
         Args:
             frame: builds the lazy frame. Called again if a merge removed a file before it was read.
 
         Raises:
-            StoreDamaged: pages of a file are damaged; the message names the file.
+            StoreDamaged: pages of a file are damaged (the message names the file), or files change too fast to be
+                read.
         """
         for _ in range(_MAX_TRIES):
             try:
@@ -196,7 +201,7 @@ class Store:
         return self.scan("logs")
 
     def artifacts(self) -> pl.DataFrame:
-        """Return the artifacts of each cell: those of its done attempt, or else of its last attempt.
+        """Return the artifacts of each cell's done attempt, or of its last attempt if the cell is not done.
 
         Columns: cell_id, attempt, status, path, bytes, sha256, kind, epoch. For a file whose content was not stored,
         `sha256` is null and `kind` is the reason.
@@ -204,7 +209,10 @@ class Store:
         return self.collect(self._artifacts)
 
     def live(self) -> list[LiveState]:
-        """Return the output and curves so far of attempts that have not ended. An attempt without any is left out."""
+        """Return the output and curves so far of attempts that have not ended.
+
+        Attempts that have published neither output nor curves are left out.
+        """
         states = live_states(self.storage, self.skip)
         if not states:
             return []
@@ -260,8 +268,8 @@ class Store:
     def summary(self) -> pl.DataFrame:
         """Return one row per cell that has an attempt.
 
-        Columns: cell_id, status, attempts, `CHARGES`; and for done cells seconds, source_digest, epoch (otherwise
-        null).
+        Columns: cell_id, status, attempts (their number), the number charged to each retry budget (`status.CHARGES`),
+        seconds, source_digest, epoch. The last three are null for cells that are not done.
         """
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
@@ -310,7 +318,7 @@ def check_format(storage: Storage) -> None:
 
 
 def _empty(folder: str) -> pl.LazyFrame:
-    frame = pl.from_arrow(TABLES[folder].empty_table())
+    frame = pl.from_arrow(empty(TABLES[folder]))
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - for the type checker
     return frame.lazy()
 
@@ -318,17 +326,21 @@ def _empty(folder: str) -> pl.LazyFrame:
 def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
     columns = ("cell_id", "attempt", "seconds", "source_digest", "epoch")
     done = cells.select(*columns, pl.lit("done").alias("status")).unique("cell_id", keep="first")
-    tried = (
-        attempts.select("cell_id", "attempt", "status")
-        .group_by("cell_id")
-        .agg(
-            pl.col("attempt").max().alias("attempts"),
-            *(pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES),
-            pl.col("status").sort_by("attempt").last().alias("last"),
-        )
-    )
+    # Most cells have one attempt, which is done. It tells nothing more than its row of `cells`, which only half a
+    # commit lacks. Grouping them would take most of the time.
+    is_first = (pl.col("status") == "done") & (pl.col("attempt") == 1)
+    others = attempts.filter(~is_first).select("cell_id", "attempt", "status")
+    charges = [pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES]
+    last = pl.col("status").sort_by("attempt").last().alias("last")
+    tried = others.group_by("cell_id").agg(pl.col("attempt").max().alias("attempts"), *charges, last)
+    half = attempts.filter(is_first).select("cell_id").join(cells.select("cell_id"), on="cell_id", how="anti")
+    uncommitted = half.unique("cell_id").join(others, on="cell_id", how="anti").with_columns(
+        pl.lit(1, pl.Int32).alias("attempts"),
+        *(pl.lit(0, pl.UInt32).alias(budget) for budget in CHARGES),
+        pl.lit("done").alias("last"),
+    )  # fmt: skip
     return (
-        done.join(tried, on="cell_id", how="full", coalesce=True)
+        done.join(pl.concat([tried, uncommitted], how="vertical_relaxed"), on="cell_id", how="full", coalesce=True)
         .with_columns(
             pl.coalesce("status", "last").alias("status"),
             pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),

@@ -1,16 +1,16 @@
-"""`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results they held.
+"""`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results are lost.
 
-A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read, contents included. The row
-of a done cell is in `cells` and in `attempts`. If one of these tables has lost the row, it is restored from the other.
-A done cell that has lost more becomes pending: its remaining rows are removed from all tables. A segment from which
-rows are removed is moved aside, too. If damaged content belongs to an attempt that is not done, its artifact stays
-listed, as one whose content was not kept.
+A cell stays done if its row and all arrays, texts and artifacts of its done attempt can be read, contents included.
+The row of a done cell is in `cells` and in `attempts`. If one of these tables has lost the row, it is restored from
+the other. A done cell that has lost more becomes pending: its remaining rows are removed from all tables. A segment
+from which rows are removed is moved aside, too. An attempt that is not done may have an artifact with damaged
+content. This artifact stays listed, but as not kept.
 
-`survey` only reads the store, and decides what to do. `Repair` then owns the store. It first moves damaged contents of
-artifacts aside; they are then missing, which counts the same. It changes `cells`, then `attempts`, then the other
-tables. After a kill, another survey therefore decides the same about each cell. Last, each damaged segment is replaced
-by a seal with the names of the segments that it may have replaced. So no late write can take its name, and the replaced
-segments do not come back.
+`survey` only reads the store, and decides what to do. `Repair` then owns the store. It first moves damaged contents
+of artifacts aside; a missing content counts the same as a damaged one. It changes `cells`, then `attempts`, then the
+other tables. So if the repair is killed, another survey decides the same about each cell. Last, a seal replaces each
+damaged segment. The seal lists the names of the segments that the damaged one may have replaced. So no late write can
+take the name of the damaged segment, and the replaced segments do not come back.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ class Survey:
 
     Args:
         files: path -> problem, of each damaged file and each missing content of an artifact.
-        run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `details`).
-        unknown: number of requested cells without any row, which may be pending or lost; 0 unless files of both `cells`
-            and `attempts` are damaged.
+        run_again: the done cells that have to run again. Columns: cell_id, lost (`row`: its row in `cells` is lost
+            and cannot be restored; `details`: it may have lost arrays, texts or artifacts).
+        unknown: number of requested cells without any row, which may be pending or lost; 0 unless files of both
+            `cells` and `attempts` are damaged.
         lost_requests: whether the record of a sweep is damaged, so that pending cells may be missing from the store.
         done: the cells that stay done. Columns: cell_id, attempt.
     """
@@ -80,11 +81,12 @@ class Survey:
 
 
 class _Rows:
-    """The keys of all rows in live, undamaged segments, with the path of the segment.
+    """The keys of the rows in all live, undamaged segments, as one frame per table.
 
-    The columns are cell_id, attempt, epoch and path. In `attempts` there are also status and details, which is the
-    number of rows in `COUNTED` tables that the attempt recorded. Tables of `DETAILS` have one row per attempt and
-    segment, without epoch. There, details is the number of the attempt's rows in the segment.
+    A frame has the columns cell_id, attempt, epoch, status, details and path (of the segment). In the frame of
+    `attempts`, details is the number of rows in `COUNTED` tables that the attempt recorded. The frame of a table in
+    `DETAILS` has only one row per attempt and segment: there, details is the number of the attempt's rows in the
+    segment, and epoch is null. Only `attempts` has a status.
     """
 
     def __init__(self, store: Store) -> None:
@@ -114,7 +116,7 @@ class _Rows:
 def _without_content(store: Store, segment: Segment) -> pl.DataFrame:
     """Return the attempts in a segment of `artifacts` that have an artifact with missing or damaged content.
 
-    The store is told to skip these contents.
+    The paths of these contents are added to the store's skipped files.
     """
     table = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment)))
     keys_of_rows = []
@@ -196,7 +198,10 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Return the generations of damaged segments that may have held rows: not of seals, foreign or merged files."""
+    """Return the generations of damaged segments that may have held live rows.
+
+    Seals, segments that a compaction has replaced, and foreign files are left out.
+    """
     held_none = {s.path for s in store.every_segment(folder)} - {s.path for s in store.segments(folder) if s.rows}
     lost = [path for path in store.skipped if path.startswith(f"{folder}/") and path not in held_none]
     names = [path.partition("/")[2] for path in lost]
@@ -250,7 +255,10 @@ class Repair(Owner):
             self._move_aside(path)
 
     def _rewrite(self, surveyed: Survey, rows: _Rows) -> None:
-        """Remove the remaining rows of cells that run again, and restore rows that one of the two tables has lost."""
+        """Remove the remaining rows of cells that run again.
+
+        Rows that only `cells` or only `attempts` has lost are restored from the other table.
+        """
         changed = set(rows.without_content["path"])
         done, again = surveyed.done, surveyed.run_again["cell_id"].implode()
         cells, attempts = rows.frames["cells"], rows.frames["attempts"]
@@ -277,7 +285,10 @@ class Repair(Owner):
                 self._commit(folder, table, (), ((UNKNOWN, table.num_rows),) if table.num_rows else ())
 
     def _rows_of(self, segments: Sequence[Segment], wanted: pl.DataFrame) -> pa.Table:
-        """Return the rows of the attempts `wanted`, with the columns of `attempts`; null if `cells` has no value."""
+        """Return the rows of the attempts `wanted` in these segments of `cells` or `attempts`.
+
+        The result has the columns of `attempts`. Those that `cells` lacks are null in rows from `cells`.
+        """
         left, tables = set(wanted.select(_KEY).iter_rows()), [TABLES["attempts"].empty_table()]
         for segment in segments if left else ():
             table = read_segment(self.storage, segment)

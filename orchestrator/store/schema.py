@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from raysweep.orchestrator.store.columns import empty
+
 SCHEMA_VERSION = 1
 
 _METRICS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.float64())]))
@@ -94,9 +96,13 @@ ARTIFACTS = pa.schema(
 )
 
 DETAILS: dict[str, pa.Schema] = {"arrays": ARRAYS, "texts": TEXTS, "logs": LOGS, "artifacts": ARTIFACTS}
-"""Folder -> schema of tables with any number of rows per attempt. Their rows count once the attempt is recorded."""
+"""Folder -> schema of tables with any number of rows per attempt.
+
+If an attempt was never recorded in `attempts` or `cells`, the next owner of the store removes its rows in these
+tables.
+"""
 COUNTED = ("arrays", "texts", "artifacts")
-"""Tables with results of cells. Each attempt records its number of rows in them."""
+"""Tables with results of cells. Each attempt records how many rows it has in these tables together."""
 TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order in which a commit writes them. A cell is done when its row in `cells` exists."""
 
@@ -108,9 +114,9 @@ class Records:
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
-    texts: pa.Table = field(default_factory=TEXTS.empty_table)
-    logs: pa.Table = field(default_factory=LOGS.empty_table)
-    artifacts: pa.Table = field(default_factory=ARTIFACTS.empty_table)
+    texts: pa.Table = field(default_factory=lambda: empty(TEXTS))
+    logs: pa.Table = field(default_factory=lambda: empty(LOGS))
+    artifacts: pa.Table = field(default_factory=lambda: empty(ARTIFACTS))
     contents: Mapping[str, bytes] = field(default_factory=dict)  # file -> content that no worker could write
     checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
     live: tuple[tuple[str, int], ...] = ()  # (cell, attempt) pairs that were published while they ran

@@ -7,6 +7,7 @@ if the user allows it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -14,7 +15,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,16 @@ class RecordedSweep:
         return wide.join(seeds, on="seed", maintain_order="left").with_columns(pl.col("place").cast(pl.Int64))
 
     def sweep(self) -> Sweep:
-        """The sweep as its file defined it, without the overrides of its launch."""
+        """Return the sweep as its file defined it, without the overrides of its launch."""
         path = self.metadata["path"]
         return Sweep.from_text(self.metadata["text"], Path(path) if path else None)
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Merge the cells of these sweeps, the oldest of which is first. Each cell has its last request's resources."""
+    """Merge the cells of these sweeps, which begin with the oldest.
+
+    A cell has the resources with which it was requested last.
+    """
     return merge([entry.table for entry in reversed(recorded)])
 
 
@@ -108,29 +112,52 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
     Raises:
         StoreDamaged: the file is incomplete, raysweep did not write it, or it holds the sweep of another file.
     """
-    where = f"_sweeps/{name}"
-    data = read_at_most(storage, where, MAX_SWEEP) or b""
+    with _damage_of(name):
+        metadata, variants, cells = _parts(storage, name)
+        table = CellTable(parse_frame(variants, VARIANTS_SCHEMA, LATER), parse_frame(cells, CELLS_SCHEMA))
+        check_cells(table)
+    return RecordedSweep(metadata, table, is_own(_to_sign(metadata, [variants, cells]), metadata.get(_SIGNED)))
+
+
+def is_own_record(storage: Storage, name: str) -> bool:
+    """Tell whether this user wrote a recorded sweep. Its cells are not parsed: the signature covers them.
+
+    Raises:
+        StoreDamaged: the file is incomplete.
+    """
+    with _damage_of(name):
+        metadata, variants, cells = _parts(storage, name)
+    return is_own(_to_sign(metadata, [variants, cells]), metadata.get(_SIGNED))
+
+
+def _parts(storage: Storage, name: str) -> tuple[dict[str, Any], bytes, bytes]:
+    """Read the metadata of a recorded sweep, and the Arrow files of its variants and cells."""
+    data = read_at_most(storage, f"_sweeps/{name}", MAX_SWEEP) or b""
     parts: list[bytes] = []
     at = 0
     while at + 8 <= len(data) and len(parts) <= _MAX_PARTS:
         size = int.from_bytes(data[at : at + 8], "little")
         parts.append(data[at + 8 : at + 8 + size])
         at += 8 + size
+    head, variants, cells, *checksum = parts
+    if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest files have no checksum
+        raise ValueError("wrong checksum")
+    metadata = parse_head(head)
+    if not name.startswith(own := str(metadata.get("digest", ""))):  # files of earlier versions tell none
+        raise ValueError(f"it holds the sweep that was recorded as {own}.arrow")
+    return metadata, variants, cells
+
+
+@contextlib.contextmanager
+def _damage_of(name: str) -> Iterator[None]:
+    where = f"_sweeps/{name}"
     try:
-        head, variants, cells, *checksum = parts
-        if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest files have no checksum
-            raise ValueError("wrong checksum")
-        metadata = parse_head(head)
-        if not name.startswith(own := str(metadata.get("digest", ""))):  # files of earlier versions tell none
-            raise ValueError(f"it holds the sweep that was recorded as {own}.arrow")
-        table = CellTable(parse_frame(variants, VARIANTS_SCHEMA, LATER), parse_frame(cells, CELLS_SCHEMA))
-        check_cells(table)
+        yield
     except (ValueError, KeyError, RecursionError, MemoryError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise StoreDamaged(f"{where}: torn or foreign: {message}") from None
     except OSError as error:  # Arrow raises it, too
         raise StoreDamaged(f"{where}: torn or foreign: {str(error)[:200]}") from None
-    return RecordedSweep(metadata, table, is_own(_to_sign(metadata, [variants, cells]), metadata.get(_SIGNED)))
 
 
 # Signatures
@@ -151,7 +178,7 @@ def is_own(data: bytes, signature: object) -> bool:
 
 
 def key_path() -> Path | None:
-    """Return the path of the key file in `XDG_STATE_HOME`, by default `~/.local/state`."""
+    """Return the key file's path in `XDG_STATE_HOME` (default: `~/.local/state`); None without an absolute path."""
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # no such user's home

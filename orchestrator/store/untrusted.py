@@ -1,15 +1,14 @@
 """Checks of files that a stranger may have written, before memory is allocated for the sizes that they state.
 
-The files are Parquet segments, whose footers are checked, and recorded sweeps. Each function raises ValueError
-or an exception of Arrow. The caller adds the name of the file.
+The files are Parquet segments, whose footers are checked, and recorded sweeps. If a check fails, the function
+raises ValueError or an exception of Arrow. The caller adds the name of the file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import polars as pl
@@ -92,8 +91,8 @@ def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
 # Five million cells take about 70 MiB in a file and 260 MiB in memory; the head holds the sweep file's text.
 MAX_SWEEP, MAX_UNPACKED, MAX_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
 _MAX_BATCHES = 10_000
-_COMPRESSED = re.compile(rb"(.{8})(?:\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
-"""Matches a compressed buffer of an Arrow file: its unpacked length, and the magic number of zstd or lz4."""
+_COMPRESSED = (b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
+"""Magic numbers of zstd and lz4. In an Arrow file the eight bytes before are the unpacked length."""
 
 
 def parse_head(head: bytes) -> dict[str, Any]:
@@ -111,13 +110,22 @@ def parse_head(head: bytes) -> dict[str, Any]:
     return metadata
 
 
+def _unpacked(data: bytes) -> Iterator[int]:
+    """Yield the unpacked length of each compressed buffer of an Arrow file."""
+    for magic in _COMPRESSED:
+        at = data.find(magic, 8)
+        while at >= 0:
+            yield int.from_bytes(data[at - 8 : at], "little")
+            at = data.find(magic, at + 1)
+
+
 def parse_frame(data: bytes, schema: Mapping[str, Any], later: Collection[str] = ()) -> pl.DataFrame:
     """Read an Arrow file and check its schema. Columns in `later` may be missing from the file, and are null then.
 
     pyarrow reads the file, because polars does not check it: invalid offsets crash the process.
     """
-    sizes = (int.from_bytes(buffer[1], "little") for buffer in _COMPRESSED.finditer(data))
-    if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger sizes: chance matches, or refused by Arrow
+    # Larger sizes are chance matches, or refused by Arrow.
+    if sum(size for size in _unpacked(data) if size < 2**48) > MAX_UNPACKED:
         raise ValueError(f"unpacks to more than {MAX_UNPACKED:,} bytes")
     file = pa.ipc.open_file(pa.py_buffer(data))
     expected = [name for name in schema if name in file.schema.names or name not in later]

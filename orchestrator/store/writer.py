@@ -8,11 +8,11 @@ The protocol (documented in `docs/store.md`):
 2. *Generation.* The launch creates `_epochs/N.json`, if absent. Its segments are then named `N-...`.
 3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused
    earlier owner that wakes finds its next name taken, and can never commit again.
-4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A
-   cell that is already done is never written again, so duplicates are impossible.
-5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers
-   attempts. Done attempts become cells. Arrays whose attempt was never written are removed, since their cell
-   will run again.
+4. *Commit.* Details, such as arrays, are written first, then attempts, then cells. A cell is done when its row in
+   `cells` exists. A cell that is already done is never written again, so duplicates are impossible.
+5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before any new attempt
+   is numbered. A done attempt without a row in `cells` gets this row. Details whose attempt was never written
+   are removed, since their cell will run again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.store import artifacts, documents, live
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
+from raysweep.orchestrator.store.columns import column
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
 from raysweep.orchestrator.store.lease import epochs
@@ -51,7 +52,7 @@ from raysweep.orchestrator.store.segments import (
     read_segment,
     run_lengths,
 )
-from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.store.sweeps import is_own_record, sweep_bytes
 from raysweep.orchestrator.store.untrusted import MAX_ROWS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.waits import waiting
@@ -124,7 +125,7 @@ class StoreWriter(Owner):
         for cell_id in ids:
             is_new.append(cell_id not in seen and (cell_id in replacing or not is_done[cell_id]))
             seen.add(cell_id)
-        cells = records.cells.filter(pa.array(is_new, pa.bool_()))
+        cells = records.cells.filter(column(is_new, pa.bool_()))
         attempts = set(keys(records.attempts))
         details = Counter(key for folder in COUNTED for key in keys(getattr(records, folder)))
         repeated = {key for key in keys(records.cells) if is_done[key[0]] and key[0] not in replacing}
@@ -134,7 +135,7 @@ class StoreWriter(Owner):
             table = getattr(records, folder)
             written = self._half_written[folder]
             if drop := repeated | (written & attempts):
-                table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
+                table = table.filter(column([key not in drop for key in keys(table)], pa.bool_()))
             counts = run_lengths(details[key] for key in keys(table)) if folder == "attempts" else None
             self._commit(folder, table, (), counts)
             written |= attempts
@@ -175,11 +176,11 @@ class StoreWriter(Owner):
         A record with the same digest is written only once per user.
         """
         stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch, "digest": digest}
+        names = [name for name in self.storage.names("_sweeps") if name.startswith(digest)]
+        if any(is_own_record(self.storage, name) for name in names):
+            return
         recorded = sweep_bytes(stamped, table)
-        is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
-        if not is_new and not any(
-            read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
-        ):  # only other users have recorded it
+        if not self.storage.create(f"_sweeps/{digest}.arrow", recorded):  # only other users have recorded it
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def record_environment(self, document: bytes) -> None:
@@ -195,6 +196,8 @@ class StoreWriter(Owner):
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows of rerun cells in one step: one new segment replaces all segments that hold their old rows."""
+        import pyarrow.compute as pc
+
         replaced_ids = pa.array(sorted(rerun))
         replaced, tables = [], [cells]
         for segment in self.store.segments("cells"):
@@ -212,7 +215,8 @@ class StoreWriter(Owner):
     def compact(self) -> dict[str, tuple[int, int]]:
         """Merge small segments, and return the numbers of segments before and after, by folder.
 
-        It also finishes interrupted commits of all generations. If a merge is interrupted, the next owner finishes it.
+        Before that, finish interrupted commits of all generations. If a merge is interrupted, the next owner finishes
+        it.
         """
         report = {}
         with self._writes:
@@ -245,7 +249,10 @@ class StoreWriter(Owner):
         self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> io.BytesIO:
-        """Encode these segments as one, reading them in parts: the process never returns memory that Arrow used."""
+        """Encode these segments as one.
+
+        They are read in parts: the process never gives back memory that Arrow has used.
+        """
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: io.BytesIO, batch: list[Segment]) -> None:
@@ -260,16 +267,15 @@ class StoreWriter(Owner):
             return [s for s in self.store.segments(folder) if s.epoch in generations and s.rows]
 
         for segment in written("attempts"):
-            ended = read_segment(self.storage, segment, ["cell_id", "status"]).to_pydict()
-            lost: dict[str, int] = {}
-            is_done = self.done.has(ended["cell_id"])
-            for row, (cell_id, status) in enumerate(zip(ended["cell_id"], ended["status"], strict=True)):
-                if status == "done" and not is_done[row]:
-                    lost.setdefault(cell_id, row)
-            if lost:  # done, but without a row in `cells`
-                table = read_segment(self.storage, segment).take(pa.array(lost.values(), pa.int64()))
+            ended = pl.DataFrame(pl.from_arrow(read_segment(self.storage, segment, ["cell_id", "status"])))
+            done = ended.with_row_index("row").filter(pl.col("status") == "done")
+            is_done = pl.Series(self.done.has(done["cell_id"]), dtype=pl.Boolean)
+            lost = done.filter(~is_done).unique("cell_id", keep="first", maintain_order=True)
+            if lost.height:  # done, but without a row in `cells`
+                rows = column(lost["row"].to_list(), pa.int64())
+                table = read_segment(self.storage, segment).take(rows)
                 self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
-                self.done.update(list(lost))
+                self.done.update(lost["cell_id"])
         details = {folder: segments for folder in DETAILS if (segments := written(folder))}
         if not details:
             return

@@ -1,18 +1,18 @@
 """Stage 2, expansion: sweeps become a table of cells, whose ids are hashes of their content.
 
 A *variant* is the combination (sweep, workload, experiment, method, k, config) that cells of different seeds share.
-Each variant is validated and hashed once. The seed is then added to the hash. A cell is one row (id, variant, seed), so
-a million cells are three columns.
+Each variant is validated and hashed once. The seed is then added to the hash. A row of the table of cells has only
+the id, the number of the variant and the seed, so that a million cells need little memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
@@ -27,7 +27,7 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
 from raysweep.orchestrator.text import printable_output
 
-MAX_CELLS = 5_000_000
+MAX_CELLS = 20_000_000
 _MAX_PROBLEMS = 40
 
 VARIANTS_SCHEMA: dict[str, Any] = {
@@ -115,9 +115,10 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """Return the number of cells that the sweep requests.
+    """Return the number of cells that the sweep requests, as far as it is known before the expansion.
 
-    A block with predicates counts one seed of each combination, since all combinations have to be evaluated.
+    A combination in a plain product or a sample counts as one cell per seed. A combination in any other block counts
+    as only one cell, since predicates may remove it.
     """
     seeds = len(sweep.seeds)
     return sum(block.size * (seeds if block.is_product or block.sample else min(1, seeds)) for block in sweep.blocks)
@@ -135,7 +136,10 @@ _KIND = {True: "workload", False: "command"}
 
 
 class _Loaded(NamedTuple):
-    """A workload (None if it could not be loaded), and the defaults of its `AddedLater` fields in canonical JSON."""
+    """A workload (None if it could not be loaded), and the old values of its `AddedLater` fields.
+
+    `later` is name of the field -> old value, as JSON.
+    """
 
     workload: Workload | None
     later: Mapping[str, str]
@@ -186,9 +190,9 @@ class _Rows:
     def __init__(self, sweep: Sweep, where: str, mistakes: list[str]) -> None:
         self.sweep, self.where, self.mistakes = sweep, where, mistakes
         self.rows: list[dict[str, Any]] = []
-        self.ids: list[str] = []
-        self.variants: list[int] = []
-        self.seeds: list[int] = []
+        self.ids: list[pl.Series] = []  # of each variant's cells
+        self.variants: list[int] = []  # their variants
+        self.size = 0  # number of cells
         self.seen: dict[tuple[str, str], str] = {}
         self.places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
         self.candidates: dict[str, list[Candidate]] = {}  # name of a block -> its settings
@@ -246,11 +250,11 @@ class _Rows:
                 }
             )
             if not self.mistakes and not self.places:  # ids of a sweep with mistakes are never used
-                self.ids.extend(cell_ids(parts, sweep.seeds))
-                self.variants.extend(itertools.repeat(len(self.rows) - 1, len(sweep.seeds)))
-                self.seeds.extend(sweep.seeds)
-                if len(self.ids) > MAX_CELLS:
-                    raise _too_many([sweep], len(self.ids))
+                self.ids.append(cell_ids(parts, sweep.seeds))
+                self.variants.append(len(self.rows) - 1)
+                self.size += len(sweep.seeds)
+                if self.size > MAX_CELLS:
+                    raise _too_many([sweep], self.size)
 
     def _needs(self, block: Block, row: Mapping[str, Any], place: str) -> dict[str, list[Parts]]:
         needs = {}
@@ -268,12 +272,16 @@ class _Rows:
         mistakes = self.mistakes
         mistakes.extend(f"{location_of(line, self.sweep, blocks)}: {line}" for line, blocks in self.places.items())
         problems.extend(mistakes)
-        rows, ids, variants, seeds = self.rows, self.ids, self.variants, self.seeds
         if mistakes:
-            rows, ids, variants, seeds = [], [], [], []
+            self.rows, self.ids, self.variants = [], [], []
+        seeds = np.asarray(self.sweep.seeds, np.int64) if self.ids else np.empty(0, np.int64)
+        cells: dict[str, Any] = {
+            "cell_id": pl.concat(self.ids) if self.ids else [],
+            "variant": np.repeat(np.asarray(self.variants, np.uint32), len(seeds)),
+            "seed": np.tile(seeds, len(self.variants)),
+        }
         return CellTable(
-            pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"),
-            pl.DataFrame({"cell_id": ids, "variant": variants, "seed": seeds}, schema=CELLS_SCHEMA),
+            pl.DataFrame(self.rows, schema=VARIANTS_SCHEMA, orient="row"), pl.DataFrame(cells, schema=CELLS_SCHEMA)
         )
 
 
@@ -282,7 +290,7 @@ def _points(
 ) -> Iterator[tuple[Point, dict[str, Any]]]:
     """Yield the points of a block with their configs; add mistakes to `mistakes`.
 
-    Without `products`, a block that is a plain product of lists yields nothing.
+    Without `products`, a plain product of lists yields nothing, since it has no predicates to check.
     """
     if block.is_product and not products:
         return

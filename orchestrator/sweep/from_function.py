@@ -1,4 +1,4 @@
-"""A sweep that is made from a Python function, such as one of a notebook, instead of a sweep file."""
+"""A sweep that is made from a Python function, for example one in a notebook, instead of a sweep file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 
 _DOTTED = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", re.ASCII)
-"""A nested setting, such as `optimizer.lr`."""
+"""Pattern of the name of a nested setting, such as `optimizer.lr`."""
 
 
 def function_sweep(

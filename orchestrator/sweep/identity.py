@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ID_SCHEME = 1
 ID_LENGTH = 24
@@ -16,8 +19,9 @@ def hash_parts(
     workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any],
     needs: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, str]:  # fmt: skip
-    """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed).
+    """Encode a variant, which is all that identifies a cell except its seed, as canonical JSON.
 
+    The seed belongs in the middle of the JSON, so there are two parts: (text before the seed, text after the seed).
     `needs` maps each needed block to the digests of its needed variants; if it is None, the encoding has no such key.
     """
     # Keys are sorted: everything before "seed" is one object, everything after it another.
@@ -27,16 +31,30 @@ def hash_parts(
     return head[:-1] + ',"seed":', "," + tail[1:]
 
 
-def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
-    """Compute the ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
-    head = hashlib.sha256(parts[0].encode())
-    tail = parts[1].encode()
-    ids = []
+def cell_ids(parts: tuple[str, str], seeds: Iterable[int]) -> pl.Series:
+    """Compute the ids of a variant's cells, one for each seed.
+
+    An id is the first 24 hex characters of the SHA-256 of the JSON: `parts` (see `hash_parts`) with the seed between.
+    """
+    begin, tail = hashlib.sha256(parts[0].encode()).copy, parts[1].encode()
+    digests = bytearray()
     for seed in seeds:
-        digest = head.copy()
-        digest.update(b"%d" % seed + tail)
-        ids.append(digest.hexdigest()[:ID_LENGTH])
-    return ids
+        digest = begin()
+        digest.update(b"%d%b" % (seed, tail))
+        digests += digest.digest()[: ID_LENGTH // 2]
+    return _hex(digests)
+
+
+def _hex(digests: bytearray) -> pl.Series:
+    """Convert digests of 12 bytes each to a column of text, without a Python object per id."""
+    import numpy as np  # here: workers, which import this module, need none of these
+    import polars as pl
+    import pyarrow as pa
+
+    text = digests.hex().encode()
+    ends = np.arange(0, len(text) + 1, ID_LENGTH, dtype=np.int64)
+    column = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(text))
+    return pl.Series("cell_id", column)
 
 
 def canonical_json(value: Any) -> str:

@@ -42,7 +42,11 @@ _DEFINITIONS: Schema = {
         "additionalProperties": {"$ref": "#/$defs/setting"},
     },
 }  # fmt: skip
-"""Shared definitions of the schema: nested settings, a table of values, and nested settings of a block."""
+"""Shared definitions of the schema.
+
+`nested` is a table of settings in `[config]`. `values` is a table that describes the values of one setting of a
+block. `varied` is a table of settings in a block.
+"""
 _RESOURCES: Schema = {
     "type": "object", "additionalProperties": False, "properties": properties(RESOURCES, {}),
 }  # fmt: skip

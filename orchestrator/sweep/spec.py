@@ -2,7 +2,7 @@
 
 Problems are collected, not raised. `cells.expand` adds the problems that the workload reports, and then raises all
 problems of a file at once. The parts of a file are read by `block`, `axes`, `seeds`, `resources`, `program_spec`,
-`outputs` and `question`; `keys` lists its keys, and `base` merges files.
+`inputs`, `outputs` and `question`; `keys` lists its keys, and `base` merges files.
 """
 
 from __future__ import annotations
@@ -90,7 +90,13 @@ class Sweep:
         return replace(self, seeds=typed_seeds(seeds))
 
     def with_settings(self, settings: Mapping[str, Value]) -> Sweep:
-        """Return the same sweep with config values set: in the grid blocks that vary the key, or else in `[config]`."""
+        """Return the same sweep with other config values.
+
+        A value is set in the grid blocks that have its key. If there are none, it is set in `[config]`.
+
+        Raises:
+            InputError: a key is not a config key, or is both a setting and a table of settings.
+        """
         config, blocks = dict(self.config), self.blocks
         for key, value in settings.items():
             if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
@@ -142,7 +148,7 @@ class Sweep:
 
     @property
     def text_digest(self) -> str:
-        """The digest of the file's text, as 16 hex characters."""
+        """The digest of the text of the file, merged with its bases, as 16 hex characters."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 

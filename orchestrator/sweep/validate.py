@@ -28,16 +28,16 @@ class Settled(NamedTuple):
 
 
 Mistake = tuple[str, str]
-"""A mistake: (key in the [[grid]] block, "" if unknown; message)."""
+"""A mistake: (key, message). The key is one of the `[[grid]]` block, such as `.method`; "" if unknown."""
 
 
 def validate(
     workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool, is_named: bool = True
 ) -> tuple[Settled | None, list[Mistake]]:
-    """Validate a point of the grid; return it with its settled values, and its mistakes.
+    """Validate a point of the grid. Returns the valid point, and the mistakes.
 
-    The point is None if there are mistakes, or if `settle` is False. With `settle=False`, the workload's functions are
-    not called. `is_named`: whether the file names the method.
+    The point is None if there are mistakes, or if `settle` is False. With `settle=False`, the workload's functions
+    are not called. `is_named`: whether the file names the method.
     """
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods

@@ -1,6 +1,7 @@
 """Derives 20 random numbers of the claims page again from a store's Parquet files, with pandas and SciPy alone.
 
 python tests/analysis/stranger.py STORE CLAIMS.md [SEED]
+python tests/analysis/stranger.py docs/results/cells.parquet docs/results/claims.md [SEED]
 
 Nothing of raysweep is imported. Formulas: docs/verdicts.md, "Intervals". Prints each number as derived and as on the
 page; exit code 1 if any differs in a printed digit, or if the page has fewer than 20 numbers of the lines known here.
@@ -84,6 +85,8 @@ def column(cells: pd.DataFrame, task: Task, row: Row) -> pd.Series:
         for k, text in zip(chosen["k"], chosen["config"], strict=True)
     ]
     chosen = chosen[keep].set_index("seed").sort_index()
+    if "metrics" not in chosen.columns:  # saved cells
+        return chosen[metric].astype(float)
     return chosen["metrics"].map(lambda row: {m["name"]: m["value"] for m in row}[metric]).astype(float)
 
 
@@ -126,8 +129,13 @@ def printed(value: float) -> str:
 def main() -> int:
     """Run the comparison."""
     store, page = Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8")
-    cells = pd.concat(pd.read_parquet(path) for path in sorted(store.glob("cells/*.parquet")))
-    cells = cells.drop_duplicates("cell_id", keep="last")
+    if store.is_file():
+        cells = pd.read_parquet(store)
+        fresh = cells["seed"] >= 1000  # the page is of fresh seeds, in experiments that have some
+        cells = cells[fresh | ~cells["experiment"].isin(cells[fresh]["experiment"].unique())]
+    else:
+        cells = pd.concat(pd.read_parquet(path) for path in sorted(store.glob("cells/*.parquet")))
+        cells = cells.drop_duplicates("cell_id", keep="last")
     numbers = []
     for line in page.splitlines():
         fields = [field.strip() for field in line.split(" | ")]

@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from raysweep.analysis import publish
-from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source, from_file, to_file
 from raysweep.analysis.figures import FIGURES
 from raysweep.analysis.publish import write
 from raysweep.analysis.tables import TABLES
+from raysweep.orchestrator.errors import InputError
 from tests.analysis.store_frames import frame, one_seed
 
 
@@ -25,6 +26,7 @@ def test_results_are_the_same_bytes_twice_and_say_what_they_lack(tmp_path: Path)
     files = {path.name: path.read_bytes() for path in folders[0].iterdir()}
     assert files == {path.name: path.read_bytes() for path in folders[1].iterdir()}
     lacking_names = {line.split(":")[0] for line in lacking[0]}
+    assert "page rounding" in lacking_names
     assert "figure curves" in lacking_names  # no loss curves were recorded
     assert any(line.startswith("table 4: table 4 is empty, as none of its ") for line in lacking[0])
     expected = {f"table{name}.md" for name in TABLES if f"table {name}" not in lacking_names}
@@ -59,3 +61,30 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(
     (tmp_path / "file").write_text("in the way")
     message = refused(monkeypatch, capsys, "--store", "any", "--to", str(tmp_path / "file"), "--without-figures")
     assert message == f"error: --to {tmp_path / 'file'}: {tmp_path / 'file'}: File exists\n"
+
+
+def test_fresh_seeds_have_the_pages_and_the_papers_a_folder(tmp_path: Path) -> None:
+    cells = frame(cell for seed in (42, 1000, 1001) for cell in one_seed(seed))
+    other = frame(one_seed(123)).with_columns(experiment=pl.lit("elsewhere"), cell_id=pl.col("cell_id") + "x")
+    source = Source(pl.concat([cells, other]), lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
+    parts = publish.pages(source)
+    seeds = {name: sorted(part.cells["seed"].unique()) for name, part in parts.items()}
+    assert seeds == {"": [123, 1000, 1001], "paper-seeds": [42, 123]}
+    assert publish.pages(Source(other, source.arrays)).keys() == {""}
+
+
+def test_saved_cells_give_the_same_tables_and_claims_and_name_no_machine(tmp_path: Path) -> None:
+    cells = frame(cell for seed in (42, 123) for cell in one_seed(seed)).with_columns(host=pl.lit("secret"))
+    source = Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
+    to_file(source, tmp_path / "cells.parquet")
+    assert b"secret" not in (tmp_path / "cells.parquet").read_bytes()
+    again = from_file(tmp_path / "cells.parquet")
+    for folder, part in (("one", source), ("two", again)):
+        write(part, tmp_path / folder, figures=False)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+    with pytest.raises(InputError, match="cannot read cells"):
+        from_file(tmp_path / "nowhere.parquet")
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="no column cell_id"):
+        from_file(tmp_path / "other.parquet")

@@ -19,6 +19,14 @@ def run(cell, context):
 """
 
 
+def test_a_stranger_derives_the_published_claims_from_the_saved_cells() -> None:
+    results = Path(__file__).parents[2] / "docs" / "results"
+    command = [sys.executable, str(SCRIPT), str(results / "cells.parquet"), str(results / "claims.md")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.endswith("20 of 20 agree\n")
+
+
 def test_a_stranger_derives_the_claims_page_from_the_parquet_files(cli: Any, folder: Path) -> None:
     (folder / "made.py").write_text(WORKLOAD, encoding="utf-8")
     sweep = E1_SINE.read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.executors.ray.worker import state_of
+from raysweep.orchestrator.executors.worker import state_of
 from raysweep.orchestrator.store.artifacts import read_content
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP

@@ -47,7 +47,7 @@ class LocalChaos(Chaos):
     def begin(self) -> tuple[dict[str, str], list[str]]:
         temporary = self.folder / "t"  # leftovers of other launches are none of its business
         temporary.mkdir()
-        return {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(temporary)}, []
+        return {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(temporary)}, ["--address", "local"]
 
     def end(self) -> None:
         for _, _, driver in self.must_end:

@@ -77,7 +77,7 @@ def take_over(driver: subprocess.Popen[str], folder: Path) -> None:
     [("gcs_server", "Ray's head has not answered", 100), ("raylet", "Ray's node on this machine is dead", 150)],
 )
 def test_a_launch_ends_whose_ray_is_frozen(what: str, reason: str, seconds: float, start) -> None:
-    driver = start()
+    driver = start("--address", "local")
     (pid,) = [pid for pid in children(driver.pid) if command(pid).split(" ")[0].endswith(what)]
     signal_to(pid, signal.SIGSTOP)
     out, _ = driver.communicate(timeout=seconds)
@@ -95,9 +95,10 @@ def test_a_launch_ends_whose_ray_is_frozen(what: str, reason: str, seconds: floa
     [
         (["--inline"], IN_STEPS),
         pytest.param(["--inline"], IN_ONE, marks=pytest.mark.slow),
-        pytest.param([], IN_ONE, marks=pytest.mark.slow),
+        pytest.param([], IN_ONE),
+        pytest.param(["--address", "local"], IN_ONE, marks=pytest.mark.slow),
     ],
-    ids=["interrupted", "ended by force", "on Ray"],
+    ids=["interrupted", "ended by force", "processes", "Ray"],
 )
 def test_a_launch_whose_store_was_taken_over_ends_within_seconds(options: list[str], hang: str, start, folder) -> None:
     driver = start(*options, hangs_from=10, hang=hang)
@@ -111,7 +112,7 @@ def test_a_launch_whose_store_was_taken_over_ends_within_seconds(options: list[s
 
 @pytest.mark.slow
 def test_that_also_holds_if_ray_is_frozen(start, folder: Path) -> None:
-    driver = start(hangs_from=10)
+    driver = start("--address", "local", hangs_from=10)
     ray = [pid for pid in children(driver.pid) if command(pid).split(" ")[0].endswith(("gcs_server", "raylet"))]
     assert len(ray) == 2
     for pid in ray:

@@ -48,16 +48,17 @@ def group() -> Iterator[Path]:
     path.rmdir()
 
 
-@pytest.mark.parametrize(("steps", "mib"), [(100, 300), (300, 20)], ids=["fast, the kernel kills it", "slow, Ray does"])
+@pytest.mark.parametrize("address", [(), ("--address", "local")], ids=["processes", "Ray"])
+@pytest.mark.parametrize(("steps", "mib"), [(100, 300), (300, 20)], ids=["fast: the kernel kills it", "slow: we do"])
 def test_a_cell_that_takes_all_memory_is_out_of_memory_and_the_others_go_on(
-    steps: int, mib: int, group: Path, write, folder: Path
+    steps: int, mib: int, address: tuple[str, ...], group: Path, write, folder: Path
 ) -> None:
     write("hog.py", HOG.format(steps=steps, mib=mib))
     write("hog.toml", SWEEP)
     # Ray reads the limit at the mount point.
     inside = f'echo $$ > {group}/cgroup.procs && mount --bind {group} {GROUPS} && exec "$@"'
     ended = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", inside, "bash", *RAYSWEEP, "launch", "hog.toml"], cwd=folder,
+        ["unshare", "--mount", "bash", "-c", inside, "bash", *RAYSWEEP, "launch", "hog.toml", *address], cwd=folder,
         env=environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert ended.returncode == 1, ended.stderr

@@ -78,8 +78,8 @@ def test_another_user_stays_outside_and_has_a_ray_of_its_own(other: User, write,
     token.write_text("0" * 64)  # as Ray writes it
     token.chmod(0o644)
     ours = subprocess.Popen(
-        [*RAYSWEEP, "launch", "s.toml"], cwd=folder, env={**environment(), "HOME": str(home)}, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [*RAYSWEEP, "launch", "s.toml", "--address", "local"], cwd=folder,
+        env={**environment(), "HOME": str(home)}, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         until = time.monotonic() + 180
@@ -101,7 +101,7 @@ def test_another_user_stays_outside_and_has_a_ray_of_its_own(other: User, write,
             assert refused.stderr.count("error: ") == 1
             assert "could not be reached" in refused.stderr
             assert "Traceback" not in refused.stderr
-        beside = other.run(*launch)
+        beside = other.run(*launch, "--address", "local")
         assert beside.returncode == 0, beside.stderr
         assert ours.poll() is None
     finally:

@@ -35,6 +35,7 @@ PAPER_DEFAULTS = {
     "learning_rate": 1e-3,
     "clip": 1.0,
     "dtype": "float32",
+    "rounding": 0,
     "stream": "sine",
     "steps": 2000,
 }
@@ -90,7 +91,25 @@ def test_settle_keeps_what_is_given():
     assert (config.decay, config.leak, config.beta1, config.shift) == (0.5, 0.3, None, 10)
 
 
+def test_rmsprop_has_torchs_settings_and_normalises_each_parameter_unless_told_otherwise():
+    config = settle("traces", 0, Config(optimizer="rmsprop"))[1]
+    assert (config.beta1, config.beta2, config.epsilon, config.normalize) == (None, 0.99, 1e-8, "parameter")
+    assert settle("traces", 0, Config(optimizer="rmsprop", normalize="group"))[1].normalize == "group"
+    with pytest.raises(ValidationError, match="normalize"):
+        Config(optimizer="rmsprop", normalize="layer")
+
+
+def test_roundings_of_a_seed_begin_alike_and_differ():
+    short = {"hidden": 8, "steps": 60, "shift": 30, "implementation": "readable"}
+    losses = [run_cell("traces", 0, **short, rounding=rounding)[1].arrays["loss"] for rounding in (0, 1, 1, 2)]
+    np.testing.assert_array_equal(losses[1], losses[2])
+    for other in (losses[1], losses[3]):
+        assert 0 < np.abs(other - losses[0]).max() < 1e-4
+    assert np.abs(losses[3] - losses[1]).max() > 0
+
+
 def test_a_setting_without_effect_is_refused():
+    assert refusal("rtrl", normalize="group") == ["normalize has no effect on optimizer 'adam'; it belongs to: rmsprop"]
     assert refusal("rtrl", decay=0.9) == ["decay has no effect on method 'rtrl'; it belongs to: traces"]
     assert refusal("bptt", selection="ring", optimizer="sgd", beta1=0.5) == [
         "beta1 has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference",
@@ -100,7 +119,7 @@ def test_a_setting_without_effect_is_refused():
 
 def test_all_problems_come_at_once():
     assert refusal("sparse_rtrl", 5, decay=0.9, optimizer="sgd", epsilon=1e-8, steps=500) == [
-        "epsilon has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference",
+        "epsilon has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference, rmsprop",
         "decay has no effect on method 'sparse_rtrl'; it belongs to: traces",
         "k = 5 on selection 'ring': a ring without self has as many sources on either side; "
         "valid: even k from 2 to 62, or k = n = 64 (full)",

@@ -6,40 +6,44 @@ cell's rule. It continues on session B, recorded days or months later, without r
 
 - adapting: online learning continues. At B's first bin the network state and the influence are reset, since a new
   session is a new sequence. Weights and the optimiser's state are kept.
-- frozen: the weights from A's end, state zero at B's first bin, no learning.
+- frozen: the weights stay as they were at A's end, without learning. At B's first bin the network state is zero.
 
 Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets
-(predicting A's mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A, and
-`b_early`, `b_middle`, `b_late` are the thirds of B.
+(predicting A's mean has error 1 on A). The paper does not define its evaluation windows. Here `a_end` is the last
+tenth of A, and `b_early`, `b_middle`, `b_late` are the thirds of B.
 
 Metrics:
 
-- `mse_a_end` and `mse_b_...` of the adapting pass; `frozen_b_...` of the frozen pass.
-- `r2_b_late`, `frozen_r2_b_late`: mean R^2 of the two coordinates about their own means in the window.
-- `recovery_b_late`: Eq. 12 in percent, both terms from this cell's weights,
+- `mse_a_end`, `mse_b_...`: errors on A and in the adapting pass over B. `frozen_b_...`: errors in the frozen pass.
+- `r2_b_late`, `frozen_r2_b_late`: R^2 about the target's mean in the window, averaged over the two coordinates.
+- `recovery_b_late`: Eq. 12 in percent, with all errors from this cell's weights,
 
     recovery = 100 (frozen_b_late - mse_b_late) / (frozen_b_late - mse_a_end)
 
   It is absent if the denominator, the drift, is not positive.
-- `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after it are
-  absent. If it lies in A, the metrics of the frozen pass are absent too.
-- `gap_days` between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after
+  this step are absent. If the step lies in A, the metrics of the frozen pass are absent too.
+- `gap_days`: days from A to B, if both files have dates.
+- `bins_a`, `bins_b`: number of bins used of each session.
+- `seconds_per_step`: mean duration of a step of learning.
 
 Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
 
 - `ridge_frozen_b_late`: Wiener filter of 10 bins, fitted on A.
-- `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It is
-  absent if these three minutes reach into the last third.
-- `kalman_frozen_b_late`: Kalman filter, fitted on A. `mean_b_late`: A's mean.
+- `ridge_refit_b_late`: the same filter, fitted on B's first three minutes. The networks do not get such a
+  recalibration. This metric is absent if the three minutes reach into the last third of B.
+- `kalman_frozen_b_late`: Kalman filter, fitted on A.
+- `mean_b_late`: A's mean.
 
 Persistence is not a baseline: it would see the movement to be decoded.
 
-Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B without an incomplete last one; the probes' measurements.
+Arrays: `mse_b` and `frozen_b` are the errors of the adapting and the frozen pass over B. Each value is the mean of 50
+bins; an incomplete last group is dropped. The probes' measurements are arrays, too.
 
-Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so both
-terms of Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it is
-counts in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no gap), and
-`relabel` (B with its channels permuted: no drift).
+Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so all
+errors in Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it
+is counts in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no
+gap), and `relabel` (B with its channels permuted: no drift).
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ from raysweep.workloads.rnn.windows import squared_errors
 VERSION = "1"
 METHODS = RULES
 CURVE = 50
-"""Bins averaged into one point of a curve."""
+"""Number of bins whose errors are averaged into one value of the arrays `mse_b` and `frozen_b`."""
 USUAL_BINS = 12_000
 """Number of bins that `cost` assumes for a session that is not in `KNOWN`."""
 Session = Annotated[str, Field(pattern=r"^\w+$")]
@@ -110,7 +114,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         config: the config, whose fields are valid one by one.
 
     Returns:
-        The recorded k and the complete config, with both digests.
+        The k to record, and the complete config with both digests.
 
     Raises:
         ValueError: all problems, one per line.
@@ -152,7 +156,7 @@ def lacks(config: Config) -> str | None:
 
 
 def _bins(config: Config) -> list[int]:
-    """Return the number of bins of each session; `USUAL_BINS` if the session is not in `KNOWN`."""
+    """Return the number of bins that a cell uses of each session; `USUAL_BINS` if a session is not in `KNOWN`."""
     return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
@@ -193,7 +197,7 @@ def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) ->
 
 
 def recovery(frozen: float, adapting: float, target: float) -> float | None:
-    """Compute the recovery of Eq. 12, in percent. None if the frozen pass lost nothing.
+    """Compute the recovery of Eq. 12, in percent. None if the frozen pass's error is not above `target`.
 
     Args:
         frozen: MSE of the frozen pass in the last third of B.

@@ -111,6 +111,6 @@ def _total(answer: Any) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Shorten the message of an exception of the library requests, which contains nested reprs."""
+    """Describe an exception of the library requests in a few words. Its own message contains nested reprs."""
     name = type(error).__name__
     return {"ConnectionError": "no connection", "ChunkedEncodingError": "the connection broke"}.get(name, name)

@@ -2,18 +2,20 @@ r"""The carried influence J_t = d s_t / d theta of RTRL (Williams and Zipser 198
 
     J_t = D_t J_{t-1} + I_t,   G_t = q_t^T J_t[h]                                            (1)
 
-J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero except in the rows of a
-parameter's own unit, so only these rows are computed, and added in place.
+Here q_t is the learning signal, and J_t[h] are the rows of the components that the readout sees. J has C n rows
+(states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero except in the rows of a parameter's own
+unit, so only these rows are computed, and added in place.
 
 There are two ways to compute the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do
-the (C n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, in k C n P multiply-adds. BLAS is
-faster per multiply-add by a factor of about twenty, so gathering pays if 20 k <= n (`gather_pays`). Measured on one
-core: gathering is as fast at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
+the (C n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, in k C n P multiply-adds. BLAS
+is faster per multiply-add by a factor of about twenty, so gathering pays if 20 k <= n (`gather_pays`). Measured on
+one core: gathering is as fast at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
 
-Subnormals: influence that passed many connections of a mask is tiny, and some CPUs are slow on numbers below the
-smallest normal one. Measured on the sine with the ring at k = 4: none at n = 64 in either dtype (smallest 1e-32); 6 %
-of the entries at n = 256 in float32, without a slower step on an AMD EPYC. So nothing is flushed to zero. Rounding
-small entries to zero would deviate from (1), and NumPy cannot set a CPU's flush mode.
+Influence that passed many connections of a mask is tiny, and some CPUs are slow on subnormal numbers (those below the
+smallest normal one). We measured this on the sine with the ring at k = 4. At n = 64 no entry was subnormal in either
+dtype (smallest 1e-32). At n = 256 in float32, 6 % of the entries were, but steps on an AMD EPYC were not slower. So
+nothing is flushed to zero. Rounding small entries to zero would deviate from (1), and NumPy cannot set a CPU's flush
+mode.
 
 The part of J_t within units, S_t[c, g, i, l] ~ d s_t[c, i] / d theta_g[i, l], costs less by a factor C n:
 
@@ -86,7 +88,10 @@ def _gathered(influence: Array, stage: Stage, sources: Indices) -> Array:
 
 
 def _add_immediate(influence: Array, stage: Stage, gate: int) -> int:
-    """Add a stage's immediate influence to `influence` in place, from gate `gate` on. Returns the next gate."""
+    """Add a stage's immediate influence to `influence` in place.
+
+    `gate` is the number of the stage's first gate. Returns the number of the next stage's first gate.
+    """
     components, gates, n = stage.gain.shape
     m: int = stage.inputs.shape[1]
     blocks = influence.reshape(components, n, -1, n, m)[:, :, gate : gate + gates]

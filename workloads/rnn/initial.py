@@ -1,6 +1,7 @@
 """Initial weights. They are drawn in float64 and then rounded, so both dtypes start from the same numbers.
 
-`n` is the number of hidden units for every matrix, whatever its fan-in (as in torch's RNNs).
+An initialiser's argument `n` is the number of hidden units for every matrix, whatever its fan-in (as in torch's
+RNNs).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.workloads.arrays import Array
 from raysweep.workloads.registry import Registry
 
 Weights = npt.NDArray[np.float64]
@@ -78,3 +80,14 @@ class Initial(NamedTuple):
     def output_weights(self, rng: np.random.Generator, n: int, n_out: int) -> Weights:
         """Draw the readout's weights V (n_out, n)."""
         return INITIALIZERS[self.output](rng, (n_out, n), self.output_scale, n)
+
+
+def one_rounding_away(theta: Array, rng: np.random.Generator) -> Array:
+    """Move each number of theta (P,) to the next one of its dtype, up or down with equal chances. Zeros stay.
+
+    What learning makes of a change of this size is what it makes of another order of sums: a part of the results'
+    variance that seeds do not account for.
+    """
+    towards = np.where(rng.random(theta.size) < 0.5, -np.inf, np.inf).astype(theta.dtype)
+    moved: Array = np.where(theta == 0, theta, np.nextafter(theta, towards))
+    return moved

@@ -1,7 +1,7 @@
 """Settings of an online learner, and how to run it. Shared by all workloads that use the learning rules.
 
 The defaults are the protocol `paper`: the values that the paper states. The paper states no learning rate,
-initialisation or evaluation window. For these, the defaults are the values that came nearest to its numbers.
+initialisation or evaluation window. For these, the defaults are the values whose results came nearest to the paper's.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.interface import Cell
+from raysweep.workloads.interface import AddedLater, Cell
 from raysweep.workloads.registry import Registry, unknown_name
 from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.component import Scalar, owners, resolve
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
-from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
+from raysweep.workloads.rnn.initial import INITIALIZERS, Initial, one_rounding_away
 from raysweep.workloads.rnn.losses import LOSSES
 from raysweep.workloads.rnn.masks import SELECTIONS
 from raysweep.workloads.rnn.optimizers import OPTIMIZERS
@@ -28,7 +28,7 @@ from raysweep.workloads.rnn.rules import RULES
 from raysweep.workloads.rnn.rules.uoro import Noise, UoroVariant
 from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.rnn.training import Learner, Trajectory, begin, train
-from raysweep.workloads.seeds import generators
+from raysweep.workloads.seeds import generators, rounding_generator
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
@@ -67,8 +67,11 @@ class LearnerConfig(BaseModel):
     optimizer: Annotated[str, AfterValidator(name_in(OPTIMIZERS))] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     beta1: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    epsilon: float | None = Field(default=None, gt=0, description="of adam")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam and rmsprop")
+    epsilon: float | None = Field(default=None, gt=0, description="of adam and rmsprop")
+    normalize: Annotated[Literal["parameter", "group"] | None, AddedLater(None)] = Field(
+        default=None, description="of rmsprop: what has a second moment of its own"
+    )
     clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
     dtype: Literal["float32", "float64"] = "float32"
     decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
@@ -78,6 +81,11 @@ class LearnerConfig(BaseModel):
     fisher_window: int | None = Field(default=None, ge=1, description="of the Fisher selections, in steps")
     implementation: Literal["readable", "fused"] | None = Field(
         default=None, description="fused: compiled, for the masked-RTRL family; equal up to rounding at tol = 0"
+    )
+    rounding: Annotated[int, AddedLater(0)] = Field(
+        default=0,
+        ge=0,
+        description="which weights one rounding (ulp) away from the seed's to start from; 0: the seed's",
     )
     spectrum_every: int | None = Field(default=None, ge=1, description="steps between singular values of J")
     alignment_every: int | None = Field(
@@ -105,9 +113,12 @@ KINDS = (
 RULE_SETTINGS = owners(RULES)
 SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
-"""Rules that carry J. Spectrum probes, which measure J, are possible only for these."""
+"""Rules that carry the influence matrix J_t from step to step. Only they allow `spectrum_every`, which measures J_t."""
 DEFAULT_TOL = 1e-8
-"""Default of `tol`. A larger one changes full RTRL: with 1e-5, a mean over five seeds was .0045 instead of .0008."""
+"""Default of `tol`.
+
+A larger value changes full RTRL: with 1e-5, a mean error over five seeds was .0045 instead of .0008.
+"""
 
 
 def settle_learner(
@@ -180,9 +191,10 @@ def missing_compiler(config: LearnerConfig) -> str | None:
 
 
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
-    """Choose the loop unless the config does: the compiled one if it is possible and faster. Also settles `tol`.
+    """Complete the settings `implementation` and `tol`, and report problems.
 
-    Only a loop that reads the gradient back over kept steps (`Propagation.replays`) uses `tol`.
+    The default is the compiled loop if it is possible and faster. Only a loop that reads the gradient back over kept
+    steps (`Propagation.replays`) uses `tol`.
     """
     reason = not_fused(form, config.architecture, config.loss, config.optimizer)
     implementation = config.implementation or ("readable" if reason or not _compiling_pays(form, config) else "fused")
@@ -197,7 +209,10 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
 
 
 def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
-    """Tell whether the compiled loop is faster. It is not if k is so large that J is carried faster by BLAS."""
+    """Tell whether the compiled loop is faster.
+
+    It is not if every step needs J and k is so large that BLAS carries J faster.
+    """
     if form is None or not form.carried:
         return True
     kind = ARCHITECTURES[config.architecture]
@@ -215,11 +230,13 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
     size: dict[str, Any] = {"k": k} if rule.takes_k else {}
     if config.selection is not None and "selection" in rule.defaults:
         size |= {name: getattr(config, name) for name in SELECTIONS[config.selection].defaults}
+    layout = architecture.layout(config.hidden, n_in, n_out)
+    groups: dict[str, Any] = {"sizes": layout.sizes} if "normalize" in optimizer.defaults else {}
     return Learner(
         architecture=architecture,
-        layout=architecture.layout(config.hidden, n_in, n_out),
+        layout=layout,
         rule=rule.build(**size, **rule.settings(config)),
-        optimizer=optimizer.build(learning_rate=config.learning_rate, **optimizer.settings(config)),
+        optimizer=optimizer.build(learning_rate=config.learning_rate, **groups, **optimizer.settings(config)),
         loss=LOSSES[config.loss],
         clip=config.clip,
     )
@@ -245,19 +262,21 @@ def learn_along(
     progress: Callable[[float], None] = lambda fraction: None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Run a cell's learner along a stream. Two streams with the same first steps give the same results in these steps.
+    """Run a cell's learner along a stream. Streams with the same first steps give the same results in these steps.
 
     Args:
         cell: the cell, whose config is a complete `LearnerConfig`.
         stream: the data.
         progress: called with the completed fraction.
-        keep_at: the step before which the parameters are copied to `kept`.
+        keep_at: the step before which the parameters are copied to `Trajectory.kept`.
     """
     config: LearnerConfig = cell.config
     rngs = generators(cell.seed)
     n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
     learner = build_learner(cell.method, cell.k, config, n_in, n_out)
     theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
+    if config.rounding:
+        theta = one_rounding_away(theta, rounding_generator(cell.seed, config.rounding))
     schedule = Schedule(config.spectrum_every, config.alignment_every)
     if config.implementation == "fused":
         from raysweep.workloads.rnn.fused.train import train_fused
@@ -273,9 +292,9 @@ def learn_along(
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
     """Estimate the microseconds per step on one core, within a factor of a few, to order the cells of a launch.
 
-    See `raysweep.workloads.rnn.fused.form.Size`. The number of steps that a gradient is read back over depends on the
-    data. With n = 64, a tanh RNN went back 10 to 12 steps at k = 4 and 80 to 290 at k = n. An LSTM went back about a
-    hundred at any k, along its cells.
+    See `raysweep.workloads.rnn.fused.form.Size`. The number of steps over which a gradient is read back depends on
+    the data. With n = 64, a tanh RNN read back 10 to 12 steps at k = 4, and 80 to 290 at k = n. An LSTM read back
+    about a hundred at any k, since its gradients pass along the cell state.
     """
     n = config.hidden
     kind = ARCHITECTURES[config.architecture]

@@ -12,7 +12,7 @@ So these equations describe a step exactly to first order:
 
 The first sum of (1) is a unit's path to itself (leak, forget gate, update gate), which is never masked. The first sum
 of (2) is the recurrent connections, which read the last component. A mask M thins them out: W_g -> M * W_g. Only the
-first R of the G gates have recurrent connections; no gate of an LRU has.
+first R of the G gates have recurrent connections (R = 0 in an LRU).
 
 One such description is a *stage*. A step is a tuple of consecutive stages, each with gates of its own. One stage
 suffices for every architecture but the GRU that resets before its recurrent product. There the candidate reads the

@@ -9,7 +9,7 @@ gives the full mask and k = 0 the empty one.
     oracle, anti_oracle         |W_ij| (summed over gates), at the first step and every 200 steps
     dynamic                     |W_ij| ||J_{t-1}[h_j]||, at every step
     fisher_oracle, fisher_anti  F_j = sum_t ||dL_t/dtheta_j||^2 by exact RTRL over the first `fisher_window`
-                                steps, until which the mask is a random one
+                                steps, the mask is random until then
 
 The paper names these selections. It leaves open the score of `dynamic` ("uses gradient information") and the window of
 the Fisher selections.
@@ -112,7 +112,7 @@ def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random
 
 
 def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | None:
-    """Return the reason why no mask has k sources of n; None if there is one."""
+    """Return the reason why no mask has k sources of n; None if such a mask exists."""
     if not 0 <= k <= n:
         return f"k = {k} with {n} hidden units; valid: 0 to {n}"
     if k == 0 and include_self:
@@ -142,7 +142,7 @@ def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
     """Choose the k sources with the best score in each row: mask M (n, n).
 
     Args:
-        score: (n, n), entry [i, j] for source j of unit i; of equal scores the lower j is chosen.
+        score: (n, n), entry [i, j] for source j of unit i. Ties go to the lower j.
         k: number of sources per row, 0 < k < n.
         include_self: whether i is always one of the k of row i; otherwise it never is.
         largest: whether the largest scores are chosen, or the smallest.
@@ -163,11 +163,13 @@ def by_weights(weights: Array) -> Array:
 
 
 def by_influence(weights: Array, influence: Array) -> Array:
-    """Compute the score of `dynamic`: sum_g |W_g[i, j]| times the norm of J_{t-1}'s row of h_j.
+    """Compute the score (n, n) by which the selection `dynamic` chooses sources.
+
+    Entry [i, j], for source j of unit i, is sum_g |W_g[i, j]| times the norm of the row of J_{t-1} that belongs to h_j.
 
     Args:
-        weights: (R, n, n)
-        influence: J_{t-1} (C n, P); its last n rows are those of h.
+        weights: (R, n, n), the recurrent weights W_g of the R gates that have any.
+        influence: J_{t-1} (C n, P) for C state components and P parameters. Its last n rows belong to h.
     """
     n = weights.shape[1]
     rows = influence[-n:]

@@ -6,14 +6,24 @@ r"""Optimisers on a flat parameter vector, and the clipping of gradients by thei
     adam:            theta -= lr  m^ / (sqrt(v^) + eps),   m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
-The first is Algorithm 1 of Kingma and Ba (2015) and torch's. The second, their "efficient" form, is Keras's and that of
-the framework of Marschall, Cho and Savin (2020). Its epsilon weighs 1 / sqrt(1 - b2^t) times more.
+`adam` is Algorithm 1 of Kingma and Ba (2015); torch uses it. `adam_reference` is their "efficient" form; Keras and
+Marschall, Cho and Savin (2020) use it. In effect, its epsilon is larger by the factor 1 / sqrt(1 - b2^t).
+
+`rmsprop` (Tieleman and Hinton, 2012) has no first moment and no bias correction:
+
+    v_t = b2 v + (1 - b2) s_t,   theta -= lr  g / (sqrt(v_t) + eps)
+    s_t = g^2                          normalize = "parameter", torch's
+    s_t = mean of g^2 over the group   normalize = "group"; a group is one named array, such as W, U, b, V or c
+
+arXiv 2603.28750 calls for gradients on the same scale in all groups of parameters, and for RMSprop. Its text names
+the normalisation per parameter. Its b2 and epsilon are not at hand, so the defaults are torch's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,12 +94,40 @@ def sgd(learning_rate: float) -> Optimizer:
     return Optimizer(init, update)
 
 
+def rmsprop(learning_rate: float, beta2: float, epsilon: float, normalize: str, sizes: Sequence[int] = ()) -> Optimizer:
+    """Create RMSprop; its state is the second moment (P,), equal within a group if groups are normalised.
+
+    Args:
+        learning_rate: lr.
+        beta2: the share of the second moment that remains after an update; torch's `alpha`.
+        epsilon: added to the root of the second moment.
+        normalize: "parameter": each parameter has a second moment of its own; "group": each group has one.
+        sizes: the number of parameters of each group, in the order of theta; empty: all are one group.
+    """
+    ends = list(accumulate(sizes))
+    groups = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)] or [slice(None)]
+
+    def squares(gradient: Array) -> Array:
+        each: Array = gradient * gradient
+        if normalize == "group":
+            for group in groups:
+                each[group] = each[group].mean()
+        return each
+
+    def update(gradient: Array, state: Array, theta: Array) -> tuple[Array, Array]:
+        v = beta2 * state + (1 - beta2) * squares(gradient)
+        return theta - learning_rate * (gradient / (np.sqrt(v) + epsilon)), v
+
+    return Optimizer(np.zeros_like, update)
+
+
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 OPTIMIZERS: Registry[Component[Optimizer]] = Registry(
     "optimizer",
     {
         "adam": Component(adam, ADAM_DEFAULTS),
         "adam_reference": Component(adam_reference, ADAM_DEFAULTS),
+        "rmsprop": Component(rmsprop, {"beta2": 0.99, "epsilon": 1e-8, "normalize": "parameter"}),
         "sgd": Component(sgd),
     },
 )

@@ -12,7 +12,7 @@ from raysweep.workloads.arrays import Array, Parameters
 
 @dataclass(frozen=True)
 class Layout:
-    """The place of each named array in a flat vector: C order, one after another.
+    """The positions of named arrays in a flat vector. The arrays follow one another, each in C order.
 
     Args:
         shapes: name -> shape, in the vector's order.
@@ -23,7 +23,12 @@ class Layout:
     @property
     def size(self) -> int:
         """Length of the flat vector."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Length of each named array, in the vector's order."""
+        return tuple(math.prod(shape) for shape in self.shapes.values())
 
     def split(self, vector: Array) -> dict[str, Array]:
         """Split a flat vector into the named arrays, as views."""

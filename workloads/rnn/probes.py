@@ -1,17 +1,20 @@
 r"""Measurements of a rule's influence and gradient at chosen steps, without effect on the training.
 
-Spectrum (Section 5.1 of the paper) of the rows of J_t that the readout sees, (Q n, P):
+Spectrum (Section 5.1 of the paper): the singular values of J_t, restricted to the rows of the Q components that the
+readout sees. These rows form a (Q n, P) matrix, P = G n m.
 
-    sigma_1 >= ... >= sigma_n;  condition = sigma_1 / sigma_n;
+    sigma_1 >= ... >= sigma_N, N = Q n;  condition = sigma_1 / sigma_N;
     effective_rank = least r with sum_{i <= r} sigma_i^2 >= 0.95 sum_i sigma_i^2
 
-The same is measured for the immediate influence I_t alone. Its rows are orthogonal, so its condition number reflects
-unequal slopes of the units, not propagation.
+If the step has one stage and Q = 1, `condition` and `effective_rank` are also measured for the immediate influence
+I_t alone. The rows of I_t are orthogonal, so its condition number reflects unequal slopes of the units, not
+propagation.
 
-Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's. Exact RTRL's is computed by backpropagation
-through the same trajectory to its start, with the weights of each step. Both are measured for each group of parameters
-(`all`, `W`, `U`, `b`, ...), and also for the past parts of the gradients, G_t - I_t^T q_t. The immediate part is exact
-in every rule that uses the true learning signal.
+Alignment: cosine and ratio of norms between the rule's gradient and that of exact RTRL. The exact gradient is
+computed by backpropagation through the same trajectory to its start, with the weights of each step. Cosine and ratio
+are measured for each group of parameters (`all`, `W`, `U`, `b`, ...). They are also measured for the past parts of
+the two gradients, G_t - I_t^T q_t, since the immediate part I_t^T q_t is exact in every rule that uses the true
+learning signal q_t.
 """
 
 from __future__ import annotations
@@ -28,13 +31,16 @@ RANK_SHARE = 0.95
 SINGULAR = 1e15
 """The condition number recorded for a singular matrix, since metrics are finite."""
 ROUNDING = 1e-6
-"""A past part is rounding error, and set to zero, if its norm is below this fraction of the gradient's norm."""
+"""A past part whose norm is below this fraction of the whole gradient's norm is rounding error, and is set to zero."""
 FORGOTTEN = 1e-14
-"""Reading back stops when the adjoint's norm falls below this fraction of its first value."""
+"""Backpropagation to an earlier step stops when the adjoint's norm is below this fraction of its first value."""
 
 
 class Recorded(NamedTuple):
-    """A measured array: entry i belongs to step `step + i * stride`; all entries of a spectrum belong to `step`."""
+    """A measured array.
+
+    Entry i belongs to step `step + i * stride`. All singular values of a spectrum, however, belong to `step`.
+    """
 
     name: str
     values: Array
@@ -43,7 +49,10 @@ class Recorded(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The steps to measure. With an interval E these are E - 1, 2 E - 1, ...; with None there are none."""
+    """The steps to measure: E - 1, 2 E - 1, ... for an interval of E steps; none if the interval is None.
+
+    Spectrum and alignment have separate intervals.
+    """
 
     spectrum_every: int | None = None
     alignment_every: int | None = None
@@ -76,7 +85,14 @@ class Findings:
         self._first: dict[str, int] = {}
 
     def spectrum(self, t: int, influence: Array, step: Step, read: int) -> None:
-        """Measure the spectrum of J_t (C n, P) and of the immediate influence of `step`."""
+        """Measure the spectrum of J_t and, if the step has one stage and Q = 1, of the immediate influence.
+
+        Args:
+            t: the step.
+            influence: J_t (C n, P).
+            step: the linearised step.
+            read: Q, the number of components that the readout sees: the last Q. Only their rows of J_t are used.
+        """
         n = step[-1].own.shape[2]
         sigma = singular_values(influence[-read * n :])
         self._spectra.append(Recorded("singular_values", sigma, t))
@@ -95,7 +111,15 @@ class Findings:
         signal: Array,
         groups: Callable[[Array], Mapping[str, Array]],
     ) -> None:
-        """Compare a gradient (G, n, m) with exact RTRL's. `steps` are those of the sequence so far, newest first."""
+        """Compare a rule's gradient with that of exact RTRL, for each group of parameters.
+
+        Args:
+            t: the step.
+            gradient: the rule's gradient (G, n, m).
+            steps: the linearised steps of the sequence so far, newest first.
+            signal: the learning signal q_t (Q, n).
+            groups: splits a gradient (G, n, m) into named groups of parameters.
+        """
         exact, immediate = exact_gradient(steps, signal)
         past = (gradient - immediate, exact - immediate)
         for part, whole in zip(past, (gradient, exact), strict=True):
@@ -133,7 +157,10 @@ def singular_values(influence: Array) -> Array:
 
 
 def immediate_singular_values(step: Step) -> Array:
-    """Compute the singular values of I_t on h, descending: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) for unit i."""
+    """Compute the singular values of the immediate influence on h, descending, for a step with one stage.
+
+    Unit i has the singular value sqrt(sum_g (gain[g, i] ||inputs_g||)^2).
+    """
     (stage,) = step
     gain, inputs = stage.gain[-1].astype(np.float64), stage.inputs.astype(np.float64)
     squares = np.einsum("gi,gi,gl,gl->i", gain, gain, inputs, inputs)
@@ -146,13 +173,29 @@ def condition(sigma: Array) -> float:
 
 
 def effective_rank(sigma: Array, share: float = RANK_SHARE) -> int:
-    """Count the largest singular values that hold this share of the sum of squares. 0 for a zero matrix."""
+    """Return the least number of singular values that make up the fraction `share` of the sum of squares.
+
+    Args:
+        sigma: the singular values, descending.
+        share: the fraction.
+
+    Returns:
+        The number; 0 for a zero matrix.
+    """
     squares = np.cumsum(sigma**2)
     return int(np.searchsorted(squares, share * squares[-1]) + 1) if squares[-1] > 0 else 0
 
 
 def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
-    """Compute RTRL's gradient and its immediate part, (G, n, m) each, by reading `steps` back, newest first."""
+    """Compute the gradient of exact RTRL and its immediate part, (G, n, m) each, by backpropagation.
+
+    Args:
+        steps: the linearised steps of the sequence so far, newest first.
+        signal: the learning signal (Q, n) of the newest step.
+
+    Raises:
+        ValueError: there are no steps.
+    """
     total: Array | None = None
     immediate: Array | None = None
     adjoint: Array = signal
@@ -173,7 +216,7 @@ def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
 
 
 def compare(estimate: Array, reference: Array) -> tuple[float, float]:
-    """Compute the cosine of two vectors, and ||estimate|| / ||reference||. Both are 0 if a vector is zero."""
+    """Compute the cosine of two vectors, and ||estimate|| / ||reference||. Both are 0 if either vector is zero."""
     a, b = estimate.astype(np.float64), reference.astype(np.float64)
     norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if norm_a == 0.0 or norm_b == 0.0:

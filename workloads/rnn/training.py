@@ -26,7 +26,10 @@ from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.seeds import Generators
 
 DIVERGED_ABOVE = 1e6
-"""Loss above which a run diverges (data are of order 1). It also diverges if a loss or gradient is not finite."""
+"""Loss above which a run counts as diverged (data are of order 1).
+
+A run with a loss or gradient that is not finite counts as diverged, too.
+"""
 
 
 class Learner(NamedTuple):
@@ -103,7 +106,7 @@ def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Gene
         theta: initial parameters (P,); their dtype is the run's.
         n: number of hidden units.
         n_in: number of inputs.
-        rng: generator for what the rule draws once, such as masks.
+        rng: generator of the rule's one-time draws, such as masks.
     """
     architecture = learner.architecture
     state = np.zeros((architecture.components, n), theta.dtype)
@@ -192,7 +195,7 @@ def train(
         findings: collects the probes' measurements; None disables probes.
         so_far: steps of the current sequence before `first`, for alignment probes.
         fresh: the rule's state at the start of a sequence, if `now` is not from `begin`.
-        keep_at: the step before which the parameters are copied to `kept`.
+        keep_at: the step before which the parameters are copied to `Trajectory.kept`.
     """
     dtype = now.theta.dtype
     inputs = stream.inputs[first:].astype(dtype)

@@ -13,7 +13,7 @@ from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.rnn.streams.stream import Segment
 
 LAST = (500, 200)
-"""Lengths in steps of the windows at a segment's end, which are added to the window of the whole segment."""
+"""Lengths, in graded steps, of the windows at a segment's end. The whole segment is a further window."""
 
 
 def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
@@ -52,9 +52,10 @@ def window_means(name: str, values: Array, segments: Sequence[Segment], graded: 
 
 
 def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) -> dict[str, float]:
-    """Compute `constant_...`, the squared error of each window's best constant: the mean of its own targets.
+    """Compute `constant_WINDOW`: the mean squared error in each window of the best constant prediction.
 
-    This constant is known only in hindsight. A predictor that sees only the past need not reach its error.
+    The best constant is the mean of the window's own targets. It is known only in hindsight. A predictor that sees
+    only the past need not reach its error.
     """
     return {
         f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0)))
@@ -78,7 +79,10 @@ def cross_entropies(predictions: Array, targets: Array) -> Array:
 
 
 def accuracies(predictions: Array, targets: Array) -> Array:
-    """Compute the accuracy at each step: 1 if the target class has the highest score, 1/c if c classes tie."""
+    """Compute the accuracy at each of the T' predicted steps.
+
+    It is 1 if the target class alone has the highest score, 1/c if c classes including the target tie, otherwise 0.
+    """
     highest = predictions == predictions.max(axis=1, keepdims=True)
     shares: Array = np.sum(targets[: len(predictions)] * highest, axis=1) / np.sum(highest, axis=1)
     return shares

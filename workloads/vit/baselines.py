@@ -1,14 +1,15 @@
-"""Baselines without a network: classifiers on pixels whose state is a sum over the images seen.
+"""Baselines without a network: two classifiers of pixels, which keep only sums over the images seen.
 
-The sums do not depend on the order of the images, and lose nothing. Accuracy on a task still falls as other classes
-arrive, since these compete with the task's own. The metrics count that as forgetting
+The sums do not depend on the order of the images, and keep earlier ones at full weight. Accuracy on a task still
+falls as other classes arrive, since these compete with the task's own. The metrics count that as forgetting
 (`raysweep.workloads.vit.metrics`). Both classifiers are fitted again after every task, to the classes seen so far.
 
 - nearest class mean: the class whose mean image is nearest.
 - ridge: linear regression of the ten class indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
-  X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is chosen from `RIDGES`: the
-  one that is best on every fifth image of each class seen, when fitted on the others. Test images are not used. So it
-  needs a buffer of a fifth of the images, as 193 numbers each.
+  X^T X and X^T Y, grow task by task. Its strength is in units of the mean diagonal of X^T X, and is chosen from
+  `RIDGES`. Of each class seen, every fifth image is held out. The strength with the highest accuracy on these images,
+  after a fit to the others, is used. Test images play no part in the choice. So, besides the sums, a fifth of the
+  images must be kept, as 193 numbers each.
 """
 
 from __future__ import annotations

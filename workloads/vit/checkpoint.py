@@ -1,7 +1,7 @@
-"""Conversion of a cell's state between two epochs to bytes, its checkpoint, and back.
+"""Conversion of a cell's state to bytes and back, for a checkpoint between two epochs.
 
-`torch.save` writes it. It is read with `weights_only=True`, which loads tensors, numbers, text and plain containers,
-and runs no code from the file. Random generators have no state to save: each epoch creates its own.
+`torch.save` writes the bytes. They are read with `weights_only=True`, which loads tensors, numbers, text and plain
+containers, and runs no code from the file. Random generators have no state to save: each epoch creates its own.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class State:
             (`raysweep.workloads.vit.movement`).
         task: the current task, from 0.
         epoch: the current epoch of the task, from 0.
-        held: positions of the images in the replay buffer.
+        held: the replay buffer, as positions of its images in the training set.
         kept: (depth, H), the heads chosen by the ranking; None before the ranking.
         losses: the loss of each step.
         rows: accuracies after each task on the tasks so far.
         heads: scores of the heads after each task.
         movement: `moving` at the end of each task.
-        diverged_at: the first step whose loss is, or would be, not finite; None if there is none.
+        diverged_at: the step at which training diverged (see `training.one_epoch`); None if it has not.
         seconds: training time.
-        images: number of training images, with repetitions.
+        images: number of images processed in training, replayed ones included; repeated images count each time.
     """
 
     model: VisionTransformer

@@ -33,7 +33,7 @@ SHA1 = {
     "data_batch_5": "26e2849e66a845b7f1e4614ae70f4889ae604628",
     "test_batch": "67eb016db431130d61cd03c7ad570b013799c88c",
 }
-"""SHA-1 of each file, named without `.bin`, in the order of the prepared rows."""
+"""File name without `.bin` -> SHA-1. The prepared rows are in the order of these files."""
 
 
 def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | None = None) -> Sequence[Path]:
@@ -42,7 +42,7 @@ def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | Non
     Args:
         folder: the data folder.
         say: called with progress, one line per call.
-        mirror: URL of a folder with the archive, under its own name.
+        mirror: URL of a folder that contains `cifar-10-binary.tar.gz`; None: the official site.
         archive: a local copy of the archive; None: download it (170 MB), and delete it after conversion.
 
     Returns:
@@ -94,7 +94,10 @@ def listing(folder: Path) -> Listing:
 
 
 def _has_images(path: Path) -> bool:
-    """Tell by its columns whether a Parquet file is a prepared data set. The folder may contain other files."""
+    """Tell whether a Parquet file has the columns of a prepared data set. The folder may contain other files.
+
+    An unreadable file counts if its name begins with `cifar10`, so that `listing` reports it.
+    """
     import pyarrow
     import pyarrow.parquet as pq
 

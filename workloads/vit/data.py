@@ -1,7 +1,7 @@
 """CIFAR-10 from a prepared Parquet file, and Split CIFAR-10: its classes as a sequence of tasks.
 
-Source: Krizhevsky (2009), "Learning multiple layers of features from tiny images". It has 50,000 training and 10,000
-test images of 32 x 32 pixels in ten classes. A prepared file has one row per image. These columns are read:
+Source: Krizhevsky (2009), "Learning multiple layers of features from tiny images". CIFAR-10 has 50,000 training and
+10,000 test images of 32 x 32 pixels in ten classes. A prepared file has one row per image. These columns are read:
 
 | column | content |
 |---|---|
@@ -9,9 +9,9 @@ test images of 32 x 32 pixels in ten classes. A prepared file has one row per im
 | `label` | 0 to 9 |
 | `split` | `train` or `test` |
 
-Data set NAME is the file `NAME.parquet` in `$RAYSWEEP_DATA` (default: `data` in the current folder) or in its subfolder
-`cifar10`. The path is never part of a cell; the digest of the file's content is. `workloads.vit.cifar10` creates the
-whole set, `cifar10`, from the official archive.
+Data set NAME is the file `NAME.parquet` in `$RAYSWEEP_DATA` (default: `data` in the current folder) or in its
+subfolder `cifar10`. The path is never part of a cell; the digest of the file's content is. `workloads.vit.cifar10`
+creates the whole set, `cifar10`, from the official archive.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Protection of the heads outside the chosen subset S from an optimiser's step (`cut_heads = "still"`).
 
 A head outside S has gradient 0 for its W_q, W_k, W_v. An optimiser with moments still moves these weights, and weight
-decay shrinks them. The paper defines gradients alone (Eq. 11) and leaves this open. Here, for heads outside S, a step's
-changes to these rows (weights and biases) and to their moments are undone, bit for bit. Moments are AdamW's `exp_avg`
-and `exp_avg_sq`, or SGD's `momentum_buffer`. Rows of heads in S are those of a plain step. AdamW's step count, which
-corrects the bias of its moments, exists once per tensor and advances for all heads.
+decay shrinks them. The paper defines gradients alone (Eq. 11) and leaves this open. Here a step's changes to these
+heads' rows of W_q, W_k, W_v, to their biases and to their moments are undone, bit for bit. Moments are AdamW's
+`exp_avg` and `exp_avg_sq`, or SGD's `momentum_buffer`. Rows of heads in S are those of a plain step. AdamW's step
+count, which corrects the bias of its moments, exists once per tensor and advances for all heads.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 @contextmanager
 def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tensor) -> Iterator[None]:
-    """Protect the heads outside S from the optimiser's step inside the block: at its end they are restored.
+    """Restore the heads outside S at the end of the `with` block, which contains the optimiser's step.
 
     All heads are handled at once, with one copy of the rows and without synchronisation with the device.
 
     Args:
-        model: the network; W_q, W_k, W_v of every block are restored.
+        model: the network; the rows of W_q, W_k, W_v of heads outside S, and their biases, are restored.
         optimizer: the optimiser of the model's parameters.
         kept: (depth, H) bool on the model's device, each block's set S.
     """

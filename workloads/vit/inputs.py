@@ -11,12 +11,15 @@ SHIFT = 4
 
 
 def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None) -> Tensor:
-    """Select images as float32 from -1 to 1. With `rng` they are randomly flipped, and shifted by up to `SHIFT`.
+    """Select images, as float32 from -1 to 1. With `rng`, flip and shift each image at random.
 
     Args:
         images: (N, 3, side, side) uint8.
-        which: (B,) int64, positions of the images, on their device.
-        rng: generator of flips and shifts (in pixels); None: no augmentation.
+        which: (B,) int64, positions of the selected images, on the device of `images`.
+        rng: generator of the flips, and of the shifts by up to `SHIFT` pixels; None: no augmentation.
+
+    Returns:
+        (B, 3, side, side).
     """
     if rng is None:
         return images[which].float() / 127.5 - 1

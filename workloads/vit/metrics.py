@@ -1,4 +1,4 @@
-"""Metrics of continual learning, from the accuracies on each task after each task; rank correlation of heads.
+"""Metrics of continual learning, from the accuracies after each task; rank correlation of heads' scores.
 
 There are T tasks. Row t of the matrix A holds the accuracies on tasks 0 to t after task t.
 
@@ -26,23 +26,26 @@ def average_accuracy(rows: Rows) -> float:
 
 
 def forgetting(rows: Rows) -> float | None:
-    """Compute the accuracy lost from each task's best to its final value, mean over tasks. None with one task."""
+    """Compute the mean fall of a task's accuracy from its best earlier value to the final one. None with one task."""
     last = len(rows) - 1
     lost = [max(rows[t][i] for t in range(i, last)) - rows[last][i] for i in range(last)]
     return float(np.mean(lost)) if lost else None
 
 
 def backward_transfer(rows: Rows) -> float | None:
-    """Compute the mean change of a task's accuracy by later tasks, mostly negative. None with one task."""
+    """Compute the mean change of a task's accuracy from the end of its own training to the end of all training.
+
+    The change is mostly negative. None with one task.
+    """
     last = len(rows) - 1
     gained = [rows[last][i] - rows[i][i] for i in range(last)]
     return float(np.mean(gained)) if gained else None
 
 
 def spearman(one: Array, other: Array) -> float | None:
-    """Compute Spearman's rank correlation of heads within each block, as the mean over blocks.
+    """Compute Spearman's rank correlation between two sets of scores within each block, and average it over blocks.
 
-    None if all scores of a block are equal.
+    None if, in any block, all heads have the same score in one of the sets.
 
     Args:
         one: scores of the heads, (depth, H).

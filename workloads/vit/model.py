@@ -1,17 +1,18 @@
 """A vision transformer whose heads can be cut out of the gradient, or out of the network, one by one.
 
-Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. S is the chosen subset of a block's heads. Let
-o_1, ..., o_H be the outputs of a block's heads, each (B, T, c). With W_o (H c, d), the block's attention is
+It is pre-norm (Dosovitskiy et al., 2021), with a class token and learned positions. S is the chosen subset of a
+block's heads. Let o_1, ..., o_H be the outputs of a block's heads, each (B, T, c). With W_o (H c, d), the block's
+attention is
 
     plain               y = [o_1; ...; o_H] W_o
     sparse transport    y = [~o_1; ...; ~o_H] W_o,  ~o_h = o_h where h is in S, else stopgrad(o_h)      (Eq. 11)
     sparse forward      y = [m_1 o_1; ...; m_H o_H] W_o,  m_h = 1 where h is in S, else 0               (Sec. 4.7)
 
-(arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model. W_q, W_k, W_v of a head outside S get no
-gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments still moves them, unless
-`cut_heads = "still"`: see `workloads.vit.hold`.) W_o, the MLP and the residual path get their whole gradient, since
-heads do not transport it. A mask over H cuts the gradient at the heads' outputs (B, H, T, c) in one pass, without a
-loop over heads.
+Equations and sections are those of arXiv 2603.15195. Under Eq. 11 the forward pass is that of the plain model. W_q,
+W_k, W_v of a head outside S get no gradient, and nothing flows through that head to earlier blocks. (An optimiser
+with moments still moves these weights, unless `cut_heads = "still"`: see `workloads.vit.hold`.) W_o, the MLP and the
+residual path get their whole gradient, since heads do not transport it. A mask over H cuts the gradient at the heads'
+outputs (B, H, T, c) in one pass, without a loop over heads.
 
 Stated in the paper: embedding 192, depth 4, 12 heads of 16. Not stated: class token or mean, MLP ratio, positions,
 dropout (here none).
@@ -144,8 +145,8 @@ class VisionTransformer(nn.Module):
 def build(shape: Shape, seed: int) -> VisionTransformer:
     """Build a network initialised from a seed. It is built on the CPU, so weights do not depend on the device.
 
-    Matrices are N(0, 0.02^2) truncated at two deviations, as in the authors' code for ViT's successors. The patch
-    projection is scaled by its fan-in. Biases and the class token are 0, norms the identity.
+    Matrices are N(0, 0.02^2) truncated at two deviations, as is common in successors of ViT. The patch projection is
+    scaled by its fan-in. Biases and the class token are 0, norms the identity.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):

@@ -18,11 +18,15 @@ def refill(
     than places has all of its examples in the buffer, and its other places stay empty.
 
     Args:
-        held: positions in the buffer, by class in order of arrival.
+        held: the buffer's examples, as positions in the training set, grouped by class in the order of the classes'
+            arrival.
         labels: (N,), of the whole training set.
-        new: positions of the task's training examples.
+        new: the task's training examples, as positions in the training set.
         size: number of places in the buffer.
         rng: generator of the draws.
+
+    Returns:
+        The buffer's new examples, in the form of `held`.
     """
     old_classes, new_classes = (list(dict.fromkeys(labels[part].tolist())) for part in (held, np.sort(new)))
     candidates = {label: held[labels[held] == label] for label in old_classes}

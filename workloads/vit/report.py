@@ -1,4 +1,4 @@
-"""The run of a cell of the vision transformer, from its data to its metrics and arrays."""
+"""Running a cell of the vision transformer: from the data to metrics and arrays."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def train_and_measure(cell: Cell, context: Context) -> Metrics:
     """Train the cell's network, record its arrays, and return its metrics. Needs torch.
 
     Raises:
-        MemoryError: out of GPU memory. Torch raises a RuntimeError, which would count as the cell's own failure.
-        ValueError: the data differ from those the cell was planned with, or there is no GPU.
+        MemoryError: the GPU is out of memory. Torch's own RuntimeError would count as a failure of the cell.
+        ValueError: the data differ from those the cell was planned with, or are too few, or torch sees no GPU.
     """
     try:
         return _train_and_measure(cell, context)

@@ -1,8 +1,8 @@
-"""Methods of Experiments 7 and 8: through which attention heads of each block a step's gradient goes.
+"""Methods of Experiments 7 and 8: the attention heads of each block that a step's gradient passes through.
 
 Source: arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block, a row of a mask (depth, H).
 
-| method | k | through which heads |
+| method | k | heads |
 |---|---|---|
 | `bptt_ref` | H | the plain model |
 | `dense_ref` | H | all, by the code of the sparse methods: bit for bit the plain model's gradient |
@@ -10,9 +10,9 @@ Source: arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of on
 | `sparse` | given | a random S, new in each block at every forward pass |
 | `trace_like` | 1 | the same with one head: the paper's floor |
 | `sparse_forward` | given | the heads outside S are zeroed in the forward pass instead |
-| `random` | given | all until `select_from`, from that task on as `sparse` |
-| `fisher_oracle`, `fisher_anti` | given | all until then, then the k heads of most, of least Fisher information |
-| `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, of the flattest attention |
+| `random` | given | all before task `select_from`; from then on as in `sparse` |
+| `fisher_oracle`, `fisher_anti` | given | all before `select_from`; then the k of most or least Fisher information |
+| `entropy_oracle`, `entropy_anti` | given | likewise, the k of most peaked or flattest attention |
 
 Heads are ranked once, after task `rank_after`, within each block. The paper leaves two points open. Here all heads
 learn until the selection begins (the paper says "for tasks 2-5"), and rankings are within a block.
@@ -84,7 +84,7 @@ def draw(rng: np.random.Generator, depth: int, heads: int, k: int) -> Mask:
 def ranked(scores: npt.NDArray[np.float64], k: int, most: bool) -> Mask:
     """Select the k heads of each block with the highest scores (`most`) or the lowest: mask (depth, H).
 
-    Of heads with equal scores the first are taken.
+    Ties go to the head with the lower index.
     """
     order = np.argsort(-scores if most else scores, axis=1, kind="stable")
     mask = np.zeros(scores.shape, np.bool_)

@@ -79,7 +79,10 @@ class Run:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Disable TF32 in cuDNN. By default it rounds the inputs of a convolution (here the patches) to 10 bits."""
+    """Disable TF32 in cuDNN during a `with` block.
+
+    TF32 would round the inputs of a convolution (here the patches) to 10 bits.
+    """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -147,7 +150,10 @@ def begin(run: Run) -> State:
 
 
 def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
-    """Train from the checkpoint, or from the start, to the end. Saves a checkpoint after every epoch."""
+    """Train from the checkpoint, or from the start, until all tasks are done or training diverges.
+
+    If `checkpoint` is given, the state is saved to it after every epoch.
+    """
     state = begin(run)
     data = checkpoint.load() if checkpoint is not None else None
     if data is not None:
@@ -172,8 +178,9 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 def one_epoch(run: Run, state: State) -> None:
     """Train on every image of the task once, in the epoch's random order.
 
-    Once a loss or a parameter is not finite, later steps do not count. `diverged_at` is the first step whose loss
-    is not finite. If all losses are finite, but a parameter is not, it is the step after the epoch's last.
+    If a loss is not finite, `state.diverged_at` is set to the first such step, and the losses from this step on are
+    not recorded. If all losses are finite but a parameter is not after the epoch, `state.diverged_at` is set to the
+    step after the epoch's last.
     """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
@@ -214,7 +221,11 @@ def one_epoch(run: Run, state: State) -> None:
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
-    """Return the sets S of this forward pass (depth, H), or None for all heads, and what other heads lose."""
+    """Choose the heads of a forward pass.
+
+    Returns:
+        Mask (depth, H) of the heads in each block's set S, or None for all heads; and what the other heads lose.
+    """
     config, how = run.config, METHODS[run.cell.method]
     staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
     if how.transport is None or staged:
@@ -232,9 +243,9 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
 
 
 def competing(run: Run) -> Tensor | None:
-    """Return which classes compete, as a mask (10, 10) with one row per class. None if all classes compete.
+    """Return a mask (10, 10) whose row c marks the classes that compete with class c; None if all classes compete.
 
-    In task-incremental learning, only the task's own classes compete.
+    In task-incremental learning, only classes of the same task compete.
     """
     if run.config.scenario == "class_incremental":
         return None

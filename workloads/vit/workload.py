@@ -1,31 +1,38 @@
 """Sparse gradient transport in a vision transformer: Experiments 7 and 8 of the paper (Sec. 4.7, 4.8, Tables 10, 11).
 
 A cell trains one network on Split CIFAR-10: five tasks of two classes, one after the other, with a class-balanced
-buffer of earlier examples. Its `method` determines which heads gradients go through (`workloads.vit.selection`). After
-each task the network is tested on every task so far.
+buffer of earlier examples. Its `method` determines which heads gradients go through (`workloads.vit.selection`).
+After each task the network is tested on every task so far.
 
 Metrics:
 
 - `accuracy_average` (over all tasks, after the last), `accuracy_task_I`, `accuracy_later` (tasks from the third on),
-  `accuracy_new` (mean accuracy on each task right after it), `forgetting`, `backward_transfer`. All are absent if
-  training diverged.
+  `accuracy_new` (each task's accuracy right after its training, mean over tasks), `forgetting`, `backward_transfer`.
+  All are absent if training diverged.
 - `diverged` (0 or 1). If 1, `diverged_at` is the step.
-- `fisher_spearman_I_J`, `entropy_spearman_I_J`: rank correlation within blocks of heads' scores after tasks I and J, I
-  < J. `images_measured`: the number of images on which the heads were scored, the smallest over tasks.
+- `fisher_spearman_I_J`, `entropy_spearman_I_J` (I < J): Spearman's rank correlation of the heads' scores after task I
+  with those after task J, within each block, mean over blocks.
+- `images_measured`: the number of images on which the heads were scored. If it differs between tasks, the smallest.
 - `images_per_s` of training; `peak_device_mib` on a GPU.
 - Baselines, which depend only on the data: `chance_accuracy_average`; `accuracy_average` and `forgetting` with the
   prefixes `nearest_mean_` and `ridge_` (`raysweep.workloads.vit.baselines`).
 
-Arrays: `loss`, one value per step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
-W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of a step's change of a
-head's W_q, W_k, W_v, summed over the steps of task I; `kept`, (depth, H), 1 for the heads chosen by a ranking.
+Arrays, flattened:
+
+- `loss`: one value per step.
+- `accuracy_after_I`: accuracies on tasks 1 to I.
+- `fisher_after_I`: (4, depth, H), for W_q, W_k, W_v, W_o.
+- `entropy_after_I`: (depth, H).
+- `head_movement_I`: (depth, H), the norm of a step's change of a head's W_q, W_k, W_v, summed over the task's steps.
+- `kept`: (depth, H), 1 for the heads chosen by a ranking.
 
 The cell saves a checkpoint after every epoch. All randomness of an epoch follows from seed, task and epoch. So a run
-resumed from a checkpoint draws the same numbers as an uninterrupted one (the same bits on a CPU).
+resumed from a checkpoint draws the same random numbers as an uninterrupted run. On a CPU, its results have the same
+bits.
 
-Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, and weight of the replayed examples. Nor
-does the paper state whether the task is known at test time (`scenario`). Its accuracies near .4 fit one ten-way head,
-the default. `docs/vit.md` explains the choices.
+Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, and weight of the replayed examples.
+Nor does the paper state whether the task is known at test time (`scenario`). Its accuracies near .4 fit one ten-way
+head, the default. `docs/vit.md` explains the choices.
 """
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ VERSION = "1"
 IMAGES_PER_CLASS = 5000
 TESTED_PER_CLASS = 1000
 REPLAY, REPLAY_BATCH, REPLAY_WEIGHT = 1000, 32, 1.0
-"""Defaults of methods that replay: size of the buffer (the paper's), replayed images per step, their weight."""
+"""Defaults of methods that replay: buffer size (the paper's), replayed images per step, weight of their mean loss."""
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
@@ -51,10 +58,11 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
     Args:
         method: a name in `METHODS`.
         k: the k that the sweep states, or None.
-        config: the config, whose fields are valid one by one.
+        config: the config; each field has been validated by itself, but not together with the others.
 
     Returns:
-        The recorded k (`dense_ref`: all heads, `trace_like`: 1) and the complete config, with the digest.
+        The recorded k, and the complete config with the data set's digest. k is H for `bptt_ref`, `dense_ref` and
+        `no_replay`, 1 for `trace_like`, and as given for the others.
 
     Raises:
         ValueError: all problems, one per line.
@@ -133,7 +141,7 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """Return how to fetch the data set if its file is not in the data folder; otherwise None."""
+    """Return a message on how to fetch the data set if its file is missing; None if the file is there."""
     try:
         find(config.data_set)
     except ValueError as error:

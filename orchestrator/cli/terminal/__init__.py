@@ -1,1 +1,1 @@
-"""What the commands share: printed output, progress, prompts and streams."""
+"""Terminal input and output of all commands: results, progress, prompts and streams."""

@@ -27,7 +27,11 @@ _Entry = TypeVar("_Entry")
 MIN_HOURS = 0.01
 """Hours of work below this are printed as `under 0.01`."""
 MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
-"""Maximum numbers: rows of a printed table, rows printed as one block each, and letters of a value in a block."""
+"""Limits of printed tables.
+
+`MAX_ROWS`: a table with more rows is abridged. `MAX_BLOCKS`: maximum number of rows that are printed as blocks, with
+one line per column. `MAX_LETTERS`: maximum number of letters of a value in a block.
+"""
 
 
 def print_result(result: Result, as_json: bool, resume: str, at: str, example: str | None) -> None:
@@ -78,11 +82,14 @@ def _print_verdicts(result: Result, resume: str, at: str) -> None:
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | None], int], where: str) -> list[str]:
-    """Describe the cells to run, by resource, and their expected duration if it is known. Returns lines of text.
+    """Describe the cells to run in lines of text.
+
+    The size of a cell is the number of CPUs and GPUs that it requests. For each size, a line gives the number of
+    cells and their expected work. A last line gives the duration.
 
     Args:
         planned: the plan.
-        slots: (cpus, gpus, memory_gib, custom) -> number of cells of this size that run at once.
+        slots: returns how many cells that request (cpus, gpus, memory_gib, custom) run at once.
         where: the place where the cells run, such as `on this machine`.
     """
     lines, all_unknown = [], 0
@@ -106,7 +113,11 @@ def _hours(hours: float) -> str:
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
-    """Return the number of cells of this size that this machine runs at once; 0 if unknown, as for cells with GPUs."""
+    """Return how many cells that request these resources this machine runs at once; 0 if unknown.
+
+    Only the CPUs are counted. The number is unknown if the cells request GPUs or `custom`, or if the system does not
+    tell which CPUs this process may use.
+    """
     return 0 if gpus or custom else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 

@@ -20,9 +20,9 @@ EVENTS_S = 2.0
 
 @contextlib.contextmanager
 def live(as_json: bool, at: str = "") -> Iterator[Callable[[Progress], None]]:
-    """Provide a function that prints the progress of a launch. On exit, clear its line on the terminal.
+    """Provide a function that prints the progress of a launch. On exit, clear the line on the terminal.
 
-    For `at` see `at_store`.
+    `at` is the `--store` option of suggested commands.
     """
     if as_json:
         yield _Events()

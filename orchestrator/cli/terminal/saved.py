@@ -21,7 +21,7 @@ def home() -> Path:
 
 
 def keep(name: str, sql: str) -> Path:
-    """Save a query under a name, and return its file. It replaces an earlier query of that name.
+    """Save a query under a name, and return its file. An earlier query of that name is replaced.
 
     Raises:
         InputError: the name is invalid, or the folder cannot be written.
@@ -66,7 +66,7 @@ def check_name(name: str) -> None:
     """Check that a query may have this name.
 
     Raises:
-        InputError: the name does not consist of 1 to 64 letters, digits, "-" and "_".
+        InputError: the name does not consist of 1 to 64 letters, digits, "-" and "_", or begins with "-" or "_".
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"--save {short_repr(name)}: invalid name; use 1 to 64 letters, digits, '-' and '_'")

@@ -1,4 +1,4 @@
-"""Standard streams that the caller of a command has closed, or that nobody reads any more while a launch runs."""
+"""Protection against standard streams that are closed from the start, or whose reader ends while a launch runs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def open_missing() -> None:
 
 
 def outlive_readers() -> list[OSError]:
-    """Let this process go on after its output cannot be written any more; later output is dropped.
+    """Let this process go on when its output cannot be written any more. Later output is dropped.
 
-    Returns a list that will hold the errors of later writes, except errors because nobody reads the output.
+    Returns:
+        A list to which errors of later writes will be added. The loss of the reader does not count as an error.
     """
     problems: list[OSError] = []
     for name in ("stdout", "stderr"):

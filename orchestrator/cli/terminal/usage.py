@@ -9,10 +9,10 @@ from typer.core import TyperCommand
 
 from raysweep.orchestrator.text import short_repr
 
-_CONCURRENCY = "as many cells run at once as fit the machines; --max-parallel 4 runs at most 4"
+_CONCURRENCY = "as many cells run at once as fit the machines; --jobs 4 runs at most 4"
 _RESOURCES = 'cells request resources in the sweep file: "{} = ..." under [resources]'
 HINTS = {
-    **dict.fromkeys(("--jobs", "--workers", "--num-workers", "--parallel", "--n-jobs", "-j"), _CONCURRENCY),
+    **dict.fromkeys(("--workers", "--num-workers", "--parallel", "--n-jobs"), _CONCURRENCY),
     **dict.fromkeys(("--gpus", "--num-gpus", "--gpu"), _RESOURCES.format("gpus") + "; --device cpu uses no GPU"),
     **dict.fromkeys(("--cpus", "--num-cpus", "--cpu"), _RESOURCES.format("cpus")),
     **dict.fromkeys(("--memory", "--mem", "--memory-gib"), _RESOURCES.format("memory_gib")),
@@ -41,7 +41,7 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            UsageError: an option is unknown, given twice, or has an invalid value.
+            UsageError: an option is unknown, given twice or empty, or has an invalid value.
         """
         if ctx.resilient_parsing:  # completion in a shell
             return super().parse_args(ctx, args)

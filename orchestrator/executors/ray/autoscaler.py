@@ -1,11 +1,11 @@
-"""The nodes that a running cluster's autoscaler may start. They are read on the head: Ray has no call for them.
+"""The nodes that a running cluster's autoscaler may start. They are read on the head: Ray's API does not list them.
 
-The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file to which the
-provider has added the node types. A task pinned to the head finds this process by its command line, and reads
-the file.
+The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file to which Ray's node
+provider has added the node types. A task pinned to the head finds this process by its command line, and reads the
+file.
 
-The node types stay unknown if a version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`.
-They are also unknown on Kubernetes, because the autoscaler runs in a container of its own there.
+The node types stay unknown if a version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`. They
+are also unknown on Kubernetes, because the autoscaler runs in a container of its own there.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Scaling:
         return bool(self._store.internal_kv_get(key.encode(), space.encode(), _RPC_S) == b"1")
 
     def _report(self) -> dict[str, Any] | None:
-        """Return the report of version 1 of Ray's autoscaler; None for version 2, or without an autoscaler."""
+        """Return the report of version 1 of Ray's autoscaler; None if there is none, as with version 2."""
         value = self._store.internal_kv_get(_STATUS, None, _RPC_S)
         report: dict[str, Any] | None = json.loads(value).get("autoscaler_report") if value else None
         return report
@@ -158,7 +158,7 @@ def local_configuration(port: str) -> dict[str, Any] | None:
 
 
 def _node_types(path: Path) -> dict[str, Any]:
-    """Read only the keys about node types of a cluster file, which also holds credentials."""
+    """Read the keys about node types from a cluster file. All other keys are left out, since some hold credentials."""
     import yaml
 
     with path.open("rb") as file:

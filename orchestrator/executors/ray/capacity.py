@@ -21,7 +21,12 @@ from raysweep.orchestrator.executors.resources import (
 
 @dataclass(frozen=True)
 class Offer:
-    """A cluster's nodes, and its autoscaler (None without one)."""
+    """The nodes that a cluster offers.
+
+    Args:
+        nodes: Ray's name of a resource -> amount, for each node.
+        scaling: the cluster's autoscaler, which may start more nodes; None without one.
+    """
 
     nodes: list[dict[str, float]]
     scaling: Autoscaler | None
@@ -30,7 +35,7 @@ class Offer:
         """Report each demand that no node can meet, one per line.
 
         Args:
-            demands: pairs of a demand and its number of cells.
+            demands: each demand, with the number of cells that have it.
             remedies: what the user can do besides changing the cells' resources.
         """
         return [

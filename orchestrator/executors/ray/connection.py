@@ -1,10 +1,10 @@
-"""The connection of one launch to Ray, which it starts or joins, and the thread that runs all calls to Ray.
+"""The connection of one launch to Ray, and the thread that runs all calls to Ray. The launch starts or joins Ray.
 
-It guards against these properties of Ray:
+The connection guards against these properties of Ray:
 
-- A bare `ray.init()` attaches to any cluster that a stale file names, so an embedded Ray is started by
+- A bare `ray.init()` attaches to any cluster that a stale file names. Therefore an embedded Ray is started by
   `address="local"`.
-- Its workers run at nice 15 and listen on every interface. Every user can write to the folder of its session.
+- Ray's workers run at nice 15 and listen on every interface. Every user can write to the folder of Ray's session.
 - A worker imports any file in the driver's current folder, or in a `working_dir`.
 - A call may never return, and a signal does not interrupt it.
 """
@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
-from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
-from raysweep.orchestrator.executors.ray.packaging import stage_code
+from raysweep.orchestrator.executors.cleanup import STAGE
+from raysweep.orchestrator.executors.packaging import launch_folder
 from raysweep.orchestrator.executors.ray.token import keep_private
 from raysweep.orchestrator.run.threads import VARIABLES, environment
 from raysweep.orchestrator.store.storage.storage import SETTINGS
-from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit, waiting
+from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit
 from raysweep.workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
@@ -41,7 +41,10 @@ KEEPALIVE = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_health_check_initial_delay_ms": "2000",
 }
-"""Variables for the head, nodes and driver, with which Ray declares a frozen node dead after 12 s instead of 67 s."""
+"""Environment variables with which Ray declares a frozen node dead after 12 s instead of 67 s.
+
+They have to be set for the head, the nodes and the driver.
+"""
 
 _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
@@ -119,19 +122,10 @@ class Connection:
         self.launch = uuid.uuid4().hex[:12]
         self.folder = str(Path.cwd())
         self.keeps_logs = self._closed = False
-        with waiting("removing files of killed launches"):
-            for line in end_leftovers():
-                logging.getLogger("raysweep").warning(line)
         keep_private(create=address is None)
-        self._launch_folder = LaunchFolder(self.launch)
+        self._launch_folder = launch_folder(self.launch, modules, is_here=address is None)
         self._calls = CallThread(f"raysweep-ray-{self.launch}")
-        stage = self._launch_folder.path / "stage"
-        try:
-            stage_code(stage, modules)
-        except OSError as error:  # shutil's error on several files holds a list of (from, to, why)
-            self._launch_folder.remove()
-            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
-            raise ClusterUnavailable(f"the code for workers could not be copied to {stage}: {reason}") from None
+        stage = self._launch_folder.path / STAGE
         try:
             if address is None:
                 self._calls.call("starting Ray", INIT_S, functools.partial(self._start, stage, gpus))
@@ -180,7 +174,7 @@ class Connection:
         """Run a function that calls Ray, and return its result.
 
         Args:
-            what: the name of the wait, for messages.
+            what: description of the call in messages, such as "asking Ray for its nodes".
             seconds: the maximum duration of the call.
             function: the function.
 
@@ -220,7 +214,7 @@ class Connection:
     def _abandon(self) -> None:
         """Stop using Ray, even if a call hangs. The processes of an embedded Ray are killed when this process ends.
 
-        If they were killed earlier, Ray's thread would crash this process.
+        They are not killed earlier, since Ray's thread would then crash this process.
         """
         self._closed = True
         self._calls.abandon("Ray was given up")
@@ -258,7 +252,7 @@ def check_address(address: str) -> None:
 
 
 def _hushed() -> AbstractContextManager[None]:
-    """Hide the notices about its authentication token that Ray prints when it starts."""
+    """Hide the notices about Ray's authentication token, which Ray prints when it starts."""
     return quiet("ray._private.authentication.authentication_token_setup")
 
 

@@ -17,11 +17,12 @@ from typing import Any, TypeVar, cast
 
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.executors.lost import NO_MEMORY, Autopsy, last_line
+from raysweep.orchestrator.executors.memory import killed_beside_another
 from raysweep.orchestrator.executors.ray.autoscaler import FIRST_REPORT_S, Scaling
 from raysweep.orchestrator.executors.ray.connection import Connection
 from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight
-from raysweep.orchestrator.executors.ray.memory import killed_beside_another, oom_kills
-from raysweep.orchestrator.executors.ray.worker import fault_path, work
+from raysweep.orchestrator.executors.ray.worker import work
 from raysweep.orchestrator.executors.resources import (
     Autoscaler,
     Demand,
@@ -34,7 +35,6 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
 )
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkRefused, ChunkReturned, Event
-from raysweep.orchestrator.run.output import left_output
 from raysweep.orchestrator.run.threads import VARIABLES
 from raysweep.orchestrator.sweep.loading.workload import Workload
 
@@ -42,14 +42,9 @@ _RESOURCES_FOR_S = 5.0
 START_S = 120.0
 """Seconds within which an embedded Ray's first worker must send a heartbeat."""
 CALL_S = 60.0
-"""Seconds within which a call of Ray must return; with a frozen Ray it would never return."""
+"""Seconds within which a call of Ray must return. If Ray is frozen, a call never returns."""
 SCALING_S = 120.0
 """Seconds within which a call that also asks the autoscaler must return."""
-
-_NO_MEMORY = (
-    "its machine ran out of memory; the cell is retried once with more. Request what it needs in [resources]: "
-    "memory_gib = ..."
-)
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -57,7 +52,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 def _bounded(what: str, seconds: float) -> Callable[[_Method], _Method]:
     """Decorate a method of the executor: it runs on Ray's thread, and fails if it takes longer than `seconds`.
 
-    `what` names the wait in messages.
+    `what` describes the call in messages, such as "asking Ray for its nodes".
     """
 
     def decorate(method: _Method) -> _Method:
@@ -106,8 +101,8 @@ class RayExecutor:
         self._embedded = address is None
         self._any_worker = False  # whether any worker has sent a heartbeat
         self._first_submit: float | None = None
-        self._oom_kills = oom_kills()  # of which a lost worker is known
         self._by_value = by_value
+        self._autopsy = Autopsy(self._launch, here=self._embedded)
         for workload in by_value.values():
             self._check_sendable(workload)
         self._remote = self._ray.remote(max_retries=0)(work)
@@ -115,12 +110,12 @@ class RayExecutor:
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
 
     def _check_sendable(self, workload: Workload) -> None:
-        """Raise InputError if Ray cannot pickle the workload, which it has to send by value with each chunk."""
+        """Check that Ray can pickle the workload, to send it by value. Otherwise, disconnect and raise InputError."""
         try:
             self._ray.cloudpickle.dumps(workload)
         except Exception as error:
             self._connection.close(lambda: None)
-            raise InputError(f"workload {workload.name!r} cannot be sent to workers: {_line(error)}") from None
+            raise InputError(f"workload {workload.name!r} cannot be sent to workers: {last_line(error)}") from None
 
     @_bounded("asking Ray for its nodes", SCALING_S)
     def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
@@ -155,7 +150,7 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for its nodes", SCALING_S)
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """Return the cluster's autoscaler, or None. With `wait`, give an autoscaler that starts time to report."""
+        """Return the cluster's autoscaler, or None. With `wait`, wait for its first report if necessary."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -165,9 +160,9 @@ class RayExecutor:
         return scaling
 
     def _avoided(self, demand: Demand) -> set[str]:
-        """Return the ids of nodes that must not run a cell of this demand: those that do not answer or refuse chunks.
+        """Return the ids of nodes that must not run a cell of this demand: nodes that refuse chunks or do not answer.
 
-        If the cell needs no GPU, GPU nodes are avoided as well.
+        If the cell needs no GPU, GPU nodes are avoided as well. See `nodes_to_avoid` for the exceptions.
         """
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(demand)
@@ -253,39 +248,20 @@ class RayExecutor:
         except errors.OutOfMemoryError as error:
             if killed_beside_another(str(error), chunk.pid):
                 return ChunkLost(number, "lost", "ended by Ray because another process used up the machine's memory")
-            return ChunkLost(number, "out_of_memory", f"{_NO_MEMORY} ({_line(error)})")
+            return ChunkLost(number, "out_of_memory", f"{NO_MEMORY} ({last_line(error)})")
         except errors.WorkerCrashedError:
-            return self._crashed(number)
+            return self._autopsy.crashed(number)
         except errors.RuntimeEnvSetupError as error:
-            return ChunkRefused(number, chunk.node, "of the cluster", _line(error))
+            return ChunkRefused(number, chunk.node, "of the cluster", last_line(error))
         except errors.RayTaskError as error:  # our own code failed on the worker
             if f"in {work.__name__}\n" not in str(error):  # it could not be imported, or the chunk not be read
                 # Ray's subclass for errors of this kind lacks the attribute `ip`.
-                return ChunkRefused(number, chunk.node, getattr(error, "ip", None) or "of the cluster", _line(error))
-            return ChunkLost(number, "failed", _line(error), traceback=str(error)[-16_384:])
+                return ChunkRefused(
+                    number, chunk.node, getattr(error, "ip", None) or "of the cluster", last_line(error)
+                )
+            return ChunkLost(number, "failed", last_line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
-            return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
-
-    def _crashed(self, number: int) -> ChunkLost:
-        """Return the event of a worker's death, with the worker's last stack if it ran on this machine."""
-        path = fault_path(self._launch, number)
-        message = "its worker process died (killed, a crash in native code, or os._exit)"
-        if not path.is_file():
-            return ChunkLost(number, "crashed", message)
-        text = path.read_text(encoding="utf-8", errors="replace").partition("\nExtension modules: ")[0]
-        first, _, stack = text.partition("\n")
-        path.unlink(missing_ok=True)
-        printed = left_output(path)
-        position = int(first) if first.isdigit() else None
-        if not stack and self._embedded and oom_kills() > self._oom_kills:
-            self._oom_kills += 1
-            return ChunkLost(number, "out_of_memory", _NO_MEMORY, position)
-        if not stack and position is None:
-            return ChunkLost(number, "crashed", message, traceback=first or None, printed=printed)
-        if stack.startswith("Timeout"):
-            message = "did not react to its timeout; its worker was ended"
-            return ChunkLost(number, "timed_out", message, position, stack, printed)
-        return ChunkLost(number, "crashed", message, None, stack or None, printed)
+            return ChunkLost(number, "lost", f"{type(error).__name__}: {last_line(error)}")
 
     @_bounded("asking Ray for its nodes", CALL_S)
     def avoid(self, node_id: str) -> bool:
@@ -304,7 +280,10 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
-        """List the chunks that no living node can run, by demand. Only an autoscaler can start a node for them."""
+        """List the chunks that no living node can run, with one entry per demand.
+
+        The list is empty if the cluster has no autoscaler, since no node would be started.
+        """
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()
@@ -349,8 +328,3 @@ class RayExecutor:
             for number in list(self._in_flight):
                 self.kill(number)
             self._health.forget()
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[-1][:500] if text else type(error).__name__

@@ -106,7 +106,7 @@ class Jobs:
     def _call(self, what: str, seconds: float, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call Ray's client for at most `seconds` seconds. Its many exceptions become `ClusterUnavailable`.
 
-        `what` names the wait in messages.
+        `what` describes the call in messages, such as "sending the job".
         """
         try:
             return self._calls.call(what, seconds, functools.partial(function, *args, **options))

@@ -1,11 +1,12 @@
 """Detection of dead or frozen workers, nodes and heads that Ray reports late or never.
 
-If a node freezes, Ray reports the end of its tasks after minutes or never. Ray also does not tell a cell that
-its node is being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
+If a node freezes, Ray reports the end of its tasks after minutes or never. Ray also does not tell a cell that its
+node is being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
 
-Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds of silence a
-task pinned to the worker's node, the probe, reads the state of the worker's process. If the node does not run
-the probe, the node's chunks count as lost, and the node gets no more cells until it answers.
+Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds without a
+heartbeat, the worker is probed: a Ray task that is pinned to the worker's node reads the state of the worker's
+process. If the node does not run this task in time, the node's chunks count as lost, and the node gets no more cells
+until it answers.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.ray.connection import SAFE
-from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, live_key, state_of
+from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, live_key
 from raysweep.orchestrator.executors.resources import Demand
+from raysweep.orchestrator.executors.worker import state_of
 from raysweep.orchestrator.run.messages import Beat, CellState
 
 LOOK_S = 1.0  # between two checks
@@ -163,7 +165,7 @@ class HealthMonitor:
             news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"], state))
 
     def _state(self, beat: bytes, chunk: int, number: int) -> CellState | None:
-        """Return the state of a running cell that a worker has sent; None if it has sent no new one.
+        """Return the state of a running cell that a worker has sent since the last call; None if there is none.
 
         Args:
             beat: the key of the worker's heartbeat.
@@ -180,7 +182,7 @@ class HealthMonitor:
         return CellState(cell_id.decode(), int(attempt), state)
 
     def _announce_draining(self) -> None:
-        """Write to the key-value store a key for each node that is being drained. The node's workers look for it."""
+        """Write one key per draining node to the key-value store. The node's workers look for it."""
         for node in self.store.get_draining_nodes(timeout=_RPC_S):
             if node not in self._draining:
                 self.store.internal_kv_put(drain_key(self._launch, node), b"1", True, None, _RPC_S)

@@ -1,1 +1,1 @@
-"""Cells that are runs of a program: its process, its metrics and its checkpoint folder."""
+"""Code for cells that run a program: the program's process, metrics and checkpoint folder."""

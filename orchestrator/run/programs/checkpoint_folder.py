@@ -17,7 +17,7 @@ SAVE_S = 5.0
 MAX_SHARE = 0.05
 """Maximum share of the run time that is spent on saving."""
 SETTLE_S = 1.0
-"""Seconds for which no file may have changed before a save; a file that has just changed may be half written."""
+"""A save needs this many seconds without a change of any file. A file that has just changed may be half written."""
 
 _State = tuple[tuple[str, int, int], ...]
 
@@ -26,7 +26,7 @@ class CheckpointFolder:
     """A program's checkpoint folder.
 
     Args:
-        path: the folder. It is created here, with the files that any attempt of the cell saved last.
+        path: the folder. It is created with the files of the cell's last save, from any attempt.
         checkpoint: stores the saved folder.
     """
 
@@ -42,7 +42,7 @@ class CheckpointFolder:
         self._saved, self._next = self._state(), time.monotonic() + SAVE_S
 
     def save_if_settled(self) -> None:
-        """Save the folder if it has changed, but not in the last `SETTLE_S` seconds, and if the next save is due."""
+        """Save the folder if it has changed, no file has changed for `SETTLE_S` seconds, and the next save is due."""
         if time.monotonic() < self._next:
             return
         state = self._state()
@@ -50,7 +50,7 @@ class CheckpointFolder:
             self.save()
 
     def save(self) -> None:
-        """Save the folder if it has changed since the last save.
+        """Save the folder if it has changed since the last save, unless it is larger than `MAX_BYTES`.
 
         On a draining node this raises `Preempted`, and the cell is requeued.
         """

@@ -1,8 +1,8 @@
 """The sources of a program's metrics and curves: lines of output, metrics files, TensorBoard events.
 
-Every source provides curves by name. A curve's last value (or its minimum or maximum) is the metric of that
-name. A curve of several values is also logged: a curve from output at once, other curves at the end of the
-program.
+Every source provides curves by name. The last value of a curve (or its minimum or maximum) is the metric with
+this name. A curve of several values is also logged. Curves from output are logged while the program runs, other
+curves when it has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Curve:
 
     Args:
         values: the values.
-        steps: their steps; positions where the source has no steps.
+        steps: the step of each value; its position if the source gives no step.
         take: which value becomes the metric: last, min or max.
         text: the last value that is text, which becomes the metric if there are no numbers.
     """
@@ -57,7 +57,7 @@ class Curve:
 
     @property
     def metric(self) -> float | str | None:
-        """The value of the metric: the last, smallest or largest value of the curve, by `take`."""
+        """The last, smallest or largest of the values, as `take` says; without values, `text`."""
         return _TAKE[self.take](self.values) if self.values else self.text
 
 
@@ -80,7 +80,7 @@ class OutputMetrics:
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
     def stdout(self, line: str) -> None:
-        """Read values from a line of standard output: by patterns, and from the JSON object that it is or ends."""
+        """Read values from a line of standard output: by patterns, and from a JSON object that ends with this line."""
         if self._sources.json_lines and (row := self._objects.add(line)) is not None:
             names = _add_row(self.curves, row, self._sources.step)
             self._log(name for name in names if name != self._sources.step)
@@ -118,9 +118,9 @@ def read_metrics(
         sources: the sources that the sweep names.
         output: the curves from lines of output.
         folder: the cell's folder.
-        files: paths of the metrics files in it.
-        settings: names that are not metrics, since a program may print its settings. A pattern's name is always a
-            metric.
+        files: paths of the metrics files in this folder, or patterns such as `*.csv`.
+        settings: names of the cell's settings. A program may print its settings, so a value with such a name is not a
+            metric. The exception is a name that a pattern of the sweep has.
         context: the context to which the curves are logged.
 
     Raises:
@@ -145,7 +145,10 @@ def read_metrics(
 def record_files(
     sources: MetricSources, folder: Path, files: Sequence[str], context: RunContext
 ) -> tuple[Curves, list[str]]:
-    """Log the curves of metrics files and event files. Returns the curves, and one line per file without a curve."""
+    """Log the curves of metrics files and event files.
+
+    Returns the curves, and an error message for each source that has no numbers.
+    """
     curves: Curves = {}
     missing: list[str] = []
     for name in files:
@@ -162,7 +165,10 @@ def record_files(
 
 
 def _log(context: RunContext, name: str, curve: Curve, *, newest: bool = False) -> None:
-    """Log all values of a curve that has several. With `newest`, log only those that are not logged yet."""
+    """Log all values of a curve; with `newest`, only those that are not logged yet.
+
+    A curve with fewer than two values is not logged.
+    """
     if len(curve.values) < 2:
         return
     logged = context.curves.setdefault(name, LoggedCurve())
@@ -241,7 +247,7 @@ _READERS: dict[str, Callable[[str, str], Curves]] = {
 def _read_tensorboard(folder: Path) -> Curves:
     """Read the scalars of all event files below a folder.
 
-    If files lie in several folders, the path of a file's folder precedes its tags.
+    If the files lie in several folders, a tag is preceded by the path of its file's folder, relative to `folder`.
     """
     files = sorted(path for path in folder.rglob("*tfevents*") if path.is_file())
     folders = {path.parent for path in files}
@@ -273,7 +279,10 @@ def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | str | list[float]]]:
-    """Yield the numbers and texts in a JSON object and its nested objects. Nested names are joined by dots."""
+    """Yield the numbers, texts and lists of numbers in a JSON object and its nested objects, with their names.
+
+    Nested names are joined by dots.
+    """
     for key, value in row.items():
         name = f"{prefix}{key}"
         if not name or not encodable(name):

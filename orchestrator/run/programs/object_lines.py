@@ -1,4 +1,4 @@
-"""Reads JSON objects from a program's output, each on one line or on several, as `json.dumps(indent=2)` prints it."""
+"""Reads JSON objects from a program's output. An object is one line, or several lines as by `json.dumps(indent=2)`."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from typing import IO, NamedTuple
 MARK = "RAYSWEEP_PROGRAM"
 """Environment variable that marks a program and everything that it starts."""
 POLL_S = 0.5
-"""Seconds between two calls of a watcher's `tick`."""
+"""Seconds between two calls of `tick` in `RunningProgram.watch`."""
 GRACE_S = 0.5
-"""Seconds between SIGTERM and SIGKILL when a program is ended. Less than a timeout's `hard_grace`."""
+"""Seconds between SIGTERM and SIGKILL when a program is ended. Must be less than any result of `timeout.hard_grace`."""
 MAX_LINE = 2**16  # characters; a longer line is cut
 _BLOCK = 2**16
 _LAST_READS = 32  # of a pipe after its program has ended; a pipe holds at most 1 MiB by default
@@ -40,13 +40,14 @@ _LINE_END = re.compile(r"(\r\n|\r|\n)")
 
 
 class Lines:
-    """Splits a stream of bytes into lines, and also writes its text to a stream of this process.
+    """Splits a stream of bytes into lines, and also writes the decoded text to a stream of this process.
 
     A carriage return ends a line as well, so each state of a progress bar is a line.
 
     Args:
-        stream: returns the stream to write the text to.
-        receive: called with each line, without its end, and with whether the next line overwrites it on a terminal.
+        stream: function that returns the stream to write the text to.
+        receive: called for each line with two arguments: the line without its end, and True if the next line
+            overwrites it on a terminal.
     """
 
     def __init__(self, stream: Callable[[], IO[str]], receive: Callable[[str, bool], None]) -> None:
@@ -55,7 +56,7 @@ class Lines:
         self._rest = ""
 
     def feed(self, data: bytes, final: bool = False) -> None:
-        """Process the next bytes of the stream. `final` ends its last line."""
+        """Process the next bytes of the stream. With `final`, the stream has ended, and so has its last line."""
         text = self._decoder.decode(data, final)
         if text:
             with contextlib.suppress(OSError, ValueError):  # a full disk or a closed terminal does not end the cell
@@ -114,7 +115,9 @@ class RunningProgram:
         return self
 
     def watch(self, stdout: Lines, stderr: Lines, tick: Callable[[], None]) -> int:
-        """Read the program's output until it ends. Returns the exit code; minus the signal's number if killed.
+        """Read the program's output until the program ends, and return its exit code.
+
+        If a signal killed the program, the exit code is minus the signal's number.
 
         Args:
             stdout: receives its standard output.

@@ -1,4 +1,4 @@
-"""Running a program as a cell: its own folder, its process group, its output, its metrics."""
+"""Runs a program as a cell: in the cell's folder, as a process group, with its output and metrics recorded."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def run_program(
     Raises:
         ProgramFailed: the program did not start, or did not exit with code 0.
         NoMetrics: a declared source has provided no metric.
+        ValueError: a metrics file cannot be read.
+        Preempted: the node is draining, and the program has a checkpoint folder.
     """
     folder, checkpoint = context.folder, None
     if "checkpoint" in program.placeholders:
@@ -190,14 +192,20 @@ _ONLY = '; of the project, the cell has only the files that files = ["..."] name
 
 
 def _lacking(last: str, folder: Path) -> str | None:
-    """Return the path in a "No such file" message, relative to the cell's folder; None if it is outside it."""
+    """Return the path in a "No such file" message, relative to the cell's folder.
+
+    None if the message names no path inside this folder.
+    """
     quoted = re.search(r"""No such file or directory: ['"](.+?)['"]""", last)
     path = os.path.relpath(os.path.join(folder, quoted[1]), folder) if quoted else ".."
     return None if path.split(os.sep)[0] == ".." else path
 
 
 def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
-    """Return the program's environment: this process's, with limits on threads and GPUs, and the sweep's variables."""
+    """Return the program's environment variables.
+
+    They are those of this process except `_OF_THE_WORKER`, limits on threads and GPUs, and the sweep's variables.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_WORKER)}
     environment |= dict.fromkeys(VARIABLES, os.environ.get("OMP_NUM_THREADS", "1"))
     environment |= {"PATH": program_path(), "PYTHONUNBUFFERED": "1"}  # what it printed before it was killed is seen
@@ -207,7 +215,7 @@ def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
 
 
 _OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
-"""Prefixes of variables of the worker that are removed for programs, since a program may start its own Ray."""
+"""Prefixes of the worker's environment variables that programs do not get, since a program may start its own Ray."""
 
 
 def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, created: list[Path]) -> None:
@@ -239,7 +247,10 @@ def _folders(folder: Path, relative: Path, created: list[Path]) -> None:
 
 
 def _empty(created: Sequence[Path]) -> None:
-    """Remove the links and folders that `_fill` made, and Python's caches in them. Files of the program stay."""
+    """Remove the links and folders that `_fill` made, and Python's caches in them.
+
+    Files that the program wrote stay.
+    """
     for path in reversed(created):
         if path.is_symlink():
             path.unlink()

@@ -45,7 +45,7 @@ def parse(url: str) -> tuple[str, str, str]:
 
 
 def http_allowed() -> bool:
-    """Whether the environment allows plain http."""
+    """Return whether the environment allows plain http."""
     return os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"1", "true", "yes", "on"}
 
 

@@ -1,4 +1,4 @@
-"""Diagnosis of failed requests to an object store. Messages have our own words: the server's may repeat a secret."""
+"""Diagnosis of failed requests to an object store. Its messages never quote the server, which may repeat a secret."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Storage on an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
 A file is created by a PUT that succeeds only if its name is free. Credentials and endpoint come from the usual
-environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. Error messages are
-our own (`diagnosis`), since a server's may repeat credentials.
+environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. The server's error
+messages are not shown, since they may repeat credentials; `diagnosis` words them anew.
 
 A PUT without an answer may have been executed, or may be executed later. So it is repeated until an answer
 comes. If the name then has an object with the same bytes, an earlier PUT of this process wrote it. If no answer
@@ -52,8 +52,8 @@ class ObjectStorage:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
 
     Raises:
-        InputError: the bucket is missing, readers of Parquet would not find files under the prefix, or the endpoint
-            uses plain http without permission.
+        InputError: the bucket is missing or invalid, the prefix is one that readers of Parquet cannot handle, or the
+            endpoint is invalid or uses plain http without permission.
     """
 
     locks = False
@@ -121,7 +121,7 @@ class ObjectStorage:
         return True
 
     def _written(self, name: str) -> bytes | None:
-        """Read the object that occupied the name before this process's PUT; None if it does not exist any more."""
+        """Read the object under a name for which a PUT was refused; None if the object does not exist any more."""
         try:
             return self.read(name)
         except StoreUnreachable as error:
@@ -243,7 +243,7 @@ class ObjectStorage:
         """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """Return a lock without effect. Whether an owner is alive shows in its process or its heartbeat."""
+        """Return a lock without effect. An owner's process or its heartbeat shows whether the owner is alive."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:
@@ -322,7 +322,7 @@ class _Ranged(io.RawIOBase):
     Args:
         size: the file's size in bytes.
         end: the file's last bytes.
-        piece: a function (start, stop) that fetches these bytes.
+        piece: a function (start, stop) that fetches the bytes from `start` up to, but not including, `stop`.
     """
 
     def __init__(self, size: int, end: bytes, piece: Callable[[int, int], bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The values of one setting in a `[[grid]]` block: a list, a space of numbers, or a distribution to draw from."""
+"""The values of one setting in a `[[grid]]` block: a list, a linspace or logspace, or a distribution to draw from."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DISTRIBUTIONS = ("uniform", "loguniform", "integers")
 """Distributions that are defined by two bounds. The distribution `choice` is defined by a list instead."""
 _SOURCES = tuple(name for name in VALUE_NAMES if name != "when")
 _LIKENESS = 0.8
-"""The similarity from which a key counts as a misspelt one of `VALUE_NAMES`: 1 is equality."""
+"""Minimum similarity at which a key counts as a misspelling of one of `VALUE_NAMES`; 1 is equality."""
 _DIGITS = 12
-"""Values of a linspace or logspace with at most this many digits are exact; others are rounded to `_ROUNDED` digits."""
+"""A number of a linspace or logspace with more digits than this is rounded to `_ROUNDED` digits."""
 _ROUNDED = 6
 
 
@@ -35,7 +35,7 @@ class Axis:
         values: the values to try or to draw from; empty for a distribution with bounds.
         distribution: an entry of `DISTRIBUTIONS`, or None.
         bounds: the lowest and highest value of the distribution.
-        when: the predicate that a cell matches if it has the setting; None: all cells have it.
+        when: the predicate that decides whether a cell has the setting; None: all cells have it.
         is_drawn: whether the values can be used only in a block with a sample.
     """
 
@@ -56,7 +56,7 @@ def is_values(table: dict[str, Any]) -> bool:
 
 
 def _is_misspelt(table: dict[str, Any]) -> bool:
-    """Tell whether the only key of a table resembles one of `VALUE_NAMES`, and has a list as these have."""
+    """Tell whether the only key of a table resembles one of `VALUE_NAMES`, and its value is a list."""
     if len(table) != 1:
         return False
     key, value = next(iter(table.items()))
@@ -97,7 +97,7 @@ def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
 
 
 def read_values(value: Any, where: str, problems: list[str], *, own_rule: bool = False) -> tuple[Any, ...]:
-    """The distinct values of a key; the caller checks each one if the key has a rule of its own."""
+    """Return the distinct values of a key. With `own_rule`, the caller checks each value."""
     if value is None:
         problems.append(f"{where}: missing; give a value or a list of values")
         return ()
@@ -165,7 +165,10 @@ def logspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
 
 
 def _printable(value: Decimal, scale: Decimal) -> int | float:
-    """Round a number to `_ROUNDED` digits of `scale`, unless it has at most `_DIGITS` digits."""
+    """Round a number, unless it has at most `_DIGITS` significant digits.
+
+    `_ROUNDED` digits are kept, counted from the place of the first digit of `scale`.
+    """
     short = round(value, _DIGITS - 1 - value.adjusted()) if value else value
     if abs(short - value) > abs(value) * Decimal("1e-30"):
         short = round(value, _ROUNDED - 1 - scale.adjusted())

@@ -1,8 +1,8 @@
 """Sweep files that build on another one: `base = "other.toml"`. Merges their keys into one self-contained text.
 
 A file overrides its base. Tables such as `[config]` are merged key by key. `[[grid]]` and `[[question]]` blocks, and
-all other keys, replace those of the base. `name` and `title` of the base are dropped. A setting of the base's
-`[config]` that a block of the file names moves into the file's other blocks.
+all other keys, replace those of the base. `name` and `title` of the base are dropped. If a block of the file has a
+setting that is in the base's `[config]`, this setting moves from `[config]` into the file's other blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysweep.orchestrator.sweep.programs.program_spec import PROGRAM_KEYS
 from raysweep.orchestrator.text import short_repr
 
 MAX_BASES = 10
-"""Maximum length of a chain of bases."""
+"""Maximum number of files that build on each other, including the first."""
 _OWN = ("name", "title", "base")
 _WHAT = ("workload", "command", "script")
 
@@ -71,9 +71,11 @@ def with_bases(text: str, path: Path | None) -> str:
 
 
 def _merged(raw: dict[str, Any], where: str, folder: Path, chain: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the file merged with its bases, and the same with all settings left in `[config]`.
+    """Return two versions of the file merged with its bases.
 
-    A file that has blocks of its own builds on the second, since the blocks of its base are replaced.
+    The first has moved settings from `[config]` of the bases into the file's blocks (`_moved`). The second has all
+    settings of the bases in `[config]`. A file with blocks of its own is merged with the second version of its base,
+    since its blocks replace those of the base.
     """
     name = raw.pop("base")
     if not isinstance(name, str) or not name.endswith(".toml") or "\0" in name:
@@ -107,7 +109,9 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _moved(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Move the settings of the base's `[config]` that blocks of the file name into its other blocks.
+    """Move settings from the base's `[config]` into blocks of the file.
+
+    A setting that any block has is moved into all blocks that do not have it.
 
     Returns:
         The base and the file, both changed.
@@ -127,7 +131,11 @@ def _moved(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _with_setting(block: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return the block with one more setting. A list is one value, which a block writes as a list of one list."""
+    """Return the block with one more setting.
+
+    A value that is a list is put into a list of its own, since a list in a block means several values. `path` is the
+    name of the setting, split at its dots.
+    """
     key, *rest = path
     inner = block.get(key, {})
     if not rest:

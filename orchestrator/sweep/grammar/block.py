@@ -1,4 +1,7 @@
-"""A `[[grid]]` block of a sweep file, and the function that reads it. `expansion` expands it to settings."""
+"""A `[[grid]]` block of a sweep file, and the function that reads it.
+
+`expansion` expands a block to combinations of values.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ ANY_METHOD = "default"
 
 @dataclass(frozen=True)
 class Sample:
-    """The key `sample` of a block: the number of settings to draw, and the random seed of the draws."""
+    """The key `sample` of a block: the number of combinations to draw, and the random seed of the draws."""
 
     count: int
     seed: int = 0
@@ -45,7 +48,7 @@ class Block:
         sample: the sample to draw; None: all combinations.
         names_method: whether the file names the method.
         name: the name by which other blocks refer to it.
-        needs: names of the blocks whose cells its cells need.
+        needs: names of other blocks. Each cell of this block needs cells of those blocks.
         workload: the function or program of this block alone; "": that of the sweep.
         program: the program of this block alone; None if it has none.
     """
@@ -66,13 +69,16 @@ class Block:
 
     @property
     def is_product(self) -> bool:
-        """Whether the settings are all combinations of the lists: no zip, predicates, conditions or sample."""
+        """Whether the block has all combinations of its lists: no zip, predicates, conditions or sample."""
         conditions = any(axis.when is not None for axis in self.axes.values())
         return not (self.zipped or self.where or self.exclude or self.sample or conditions)
 
     @property
     def size(self) -> int:
-        """The number of settings; for a block with predicates, an upper limit of this number."""
+        """The number of combinations of values, including method and k.
+
+        Predicates and conditions are ignored, so with them the number is only an upper limit.
+        """
         lengths = {name: len(axis.values) for name, axis in self.axes.items()}
         lengths |= {"method": len(self.methods), "k": max(1, len(self.ks))}
         for group in self.zipped:

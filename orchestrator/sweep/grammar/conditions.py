@@ -87,7 +87,7 @@ def matching_rows(
         predicate: SQL.
         rows: settings by name.
         names: all names that the predicate may use.
-        own: the setting whose `when` this is; None for other predicates.
+        own: the setting that has the predicate as its condition `when`; None for `where` and `exclude`.
 
     Raises:
         PredicateError: the text is not a predicate over these names.

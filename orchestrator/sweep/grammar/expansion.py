@@ -1,4 +1,7 @@
-"""Expansion of a block to settings: products, zipped lists, samples, conditions, predicates. No side effects."""
+"""Expansion of a block to combinations of values: products, zipped lists, samples, conditions, predicates.
+
+There are no side effects.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Row = dict[str, Any]
 """Name -> value, including `method` and `k`. A setting whose condition `when` is not met is missing."""
 _DRAWS_PER_SETTING = 100
 _MORE_DRAWS = 2_000
-"""A sample ends with an error after `_DRAWS_PER_SETTING` draws per requested setting, plus this many."""
+"""A sample of n combinations ends with an error after n * `_DRAWS_PER_SETTING` draws plus this many."""
 _BATCH = 256
 
 
@@ -28,11 +31,11 @@ class Point(NamedTuple):
 
 
 def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
-    """Yield the distinct settings of a block, which include those of `config`.
+    """Yield the distinct points of a block. Their settings include those of `config`.
 
     Raises:
-        PredicateError: a predicate is invalid, the predicates leave no setting, or a sample is larger than its block;
-            the message begins with the key.
+        PredicateError: a predicate is invalid, the predicates leave no combination, conditions refer to each other in
+            a circle, or a sample is larger than its block; the message begins with the key.
     """
     if block.is_product:
         names = list(block.axes)
@@ -106,7 +109,7 @@ def _product(dimensions: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]) ->
 
 
 def _drawn(block: Block, config: Mapping[str, Any], sample: Sample) -> list[Row]:
-    """Draw the settings of a sample. Each draw is combined with all methods and values of k."""
+    """Draw the combinations of a sample. Each draw is combined with all methods and values of k."""
     dimensions = _dimensions(block)
     kept = [(group, values) for group, values in dimensions if {"method", "k"} & set(group)]
     lists = [(group, values) for group, values in dimensions if not {"method", "k"} & set(group)]

@@ -16,9 +16,15 @@ from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 MAX_FILES, MAX_BYTES = 10_000, 2**30
-"""Maximum number and total bytes of the files. They are limited because each plan of a launch reads the files."""
+"""Maximum number of the input files, and maximum of their total bytes.
+
+There are limits because the files are read each time a launch is planned.
+"""
 SETTLED_NS = 2 * 10**9
-"""Nanoseconds after a change before a file is cached: another change sooner may have the same modification time."""
+"""Minimum age of a file's last change, in nanoseconds, for the file to be cached.
+
+A file that changed more recently could change again and keep the same modification time.
+"""
 _KEYS = ("files", "identity")
 
 
@@ -28,7 +34,8 @@ class Inputs:
 
     Args:
         patterns: the files, relative to the sweep file's folder; a folder stands for all files in it.
-        identity: whether their content is part of each cell's id. If not, a change of it makes done cells "changed".
+        identity: whether the files' content is part of each cell's id. If not, new content makes done cells
+            "changed".
     """
 
     patterns: tuple[str, ...]
@@ -100,7 +107,7 @@ def files_of(inputs: Inputs, folder: str) -> dict[str, InputFile]:
 
 
 _read_before: dict[tuple[str, int, int, int], InputFile] = {}
-"""Cache: (path, inode, size, modification time in ns) -> the file's content."""
+"""Cache: (path, inode, size, modification time in ns) -> the file as it was read."""
 
 
 def _read(path: Path) -> InputFile:

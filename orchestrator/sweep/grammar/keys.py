@@ -1,8 +1,8 @@
 """The keys of a sweep file, with their descriptions and limits.
 
-The parser uses the names and limits, `json_schema` the schemas and descriptions, and `table` builds the rows of
-`docs/sweeps.md`. For the keys of programs, questions and artifacts, only the descriptions are here; the schemas are in
-`json_schema`.
+The parser uses the names and limits. `json_schema` uses the schemas and descriptions. `table` builds the rows of
+`docs/sweeps.md`. For the keys of programs, questions and artifacts, this module has only the descriptions. Their
+schemas are in `json_schema`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ MAX_TIMEOUT_S = 1e9
 MAX_RETRIES = 1_000_000
 MAXIMA = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
 MAX_POINTS = 100_000
-"""Maximum number of values of a linspace or logspace, and of settings of a sample."""
+"""Maximum number of values of a `linspace` or `logspace`, and of combinations that a block draws with `sample`."""
 
 NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
-"""Pattern of the name of an accelerator or a custom resource."""
+"""Pattern of the name of an accelerator, a custom resource or a block."""
 
 LINE: Schema = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\x00-\\x1f]*$"}
 NATURAL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _PART_OR_WHOLE: Schema = {"anyOf": [{"type": "number", "maximum": 1}, {"type": "integer"}]}
-"""Number of CPUs or GPUs: a fraction of one, or a whole number."""
+"""JSON schema of a number of CPUs or GPUs: a fraction of one, or a whole number."""
 _LINES: Schema = {"anyOf": [LINE, {"type": "array", "items": LINE, "minItems": 1}]}
 _SPACE: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
 _BOUNDS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}

@@ -23,7 +23,7 @@ def like_a_range(value: Any) -> bool:
 
 
 def toml_hint(text: str, error: tomllib.TOMLDecodeError) -> str:
-    """Return the text of the line with a TOML syntax error, and its likely correction, to append to the message.
+    """Return a hint to append to the message of a TOML syntax error: the line's text and its likely correction.
 
     "" if the line is unknown.
     """

@@ -1,8 +1,8 @@
-"""Blocks that need others: `needs = "train"`.
+"""Blocks whose cells need the cells of another block: `needs = "train"`.
 
-A cell needs all cells of that block that have the same values in shared settings. Shared settings are the keys that
-both blocks have. `method` and `k` are shared if both blocks name them and have a value in common. A needed cell has the
-same seed. The needed cells are part of the id of the cell that needs them.
+A cell needs those cells of the named block that have the same seed and the same values in all shared settings.
+Shared settings are the keys that both blocks have. `method` and `k` are shared if both blocks name them and have a
+value in common. A cell's id depends on the cells that it needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_SHOWN = 3
 
 
 class Candidate(NamedTuple):
-    """An expanded setting of a block: its values as the file has them, and its encoded variant."""
+    """One combination of a block's settings: the values as the file has them, and the encoded variant."""
 
     row: Mapping[str, Any]
     parts: Parts
@@ -49,7 +49,10 @@ def problems_of(blocks: Sequence[Block]) -> list[str]:
 
 
 def order(blocks: Sequence[Block]) -> list[int]:
-    """Return the indices of the blocks, each after the blocks that it needs; blocks of a cycle are left out."""
+    """Return the indices of the blocks, each block after those that it needs.
+
+    Blocks in a cycle, and blocks that need one of these, are left out.
+    """
     done: set[str] = set()
     result: list[int] = []
     while True:
@@ -71,7 +74,7 @@ def shared_names(block: Block, needed: Block) -> list[str]:
 
 
 def shared_by_folders(block: Block, blocks: Sequence[Block], needed: Collection[str]) -> set[str]:
-    """Return the names of the settings with which the folders `{needs.BLOCK}` in the command of a block differ.
+    """Return the names of the settings on which the folders `{needs.BLOCK}` in a block's command depend.
 
     Args:
         block: the block.
@@ -95,7 +98,7 @@ def matched(
 
 
 def digests(needs: Mapping[str, Sequence[Parts]]) -> dict[str, list[str]] | None:
-    """Return needed block -> digests of the variants that a cell needs, as part of its id; None without needs."""
+    """Return needed block -> digests of the needed variants, for a cell's id; None if `needs` is empty."""
     if not needs:
         return None
     return {
@@ -115,7 +118,10 @@ class Edge(NamedTuple):
 
 
 def edges(needs: str, seed: int) -> list[Edge]:
-    """List the cells that a cell with this seed needs; `needs` is the value of the column `needs` of its variant."""
+    """List the cells that a cell with this seed needs.
+
+    `needs` is JSON from the table of variants: the column `needs` in the row of the cell's variant.
+    """
     result = []
     for block, variants in json.loads(needs).items():
         for head, tail in variants:

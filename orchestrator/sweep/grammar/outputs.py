@@ -1,4 +1,7 @@
-"""Which results of a cell a sweep stores: the files in its folder, and metrics that are not finite."""
+"""The keys `artifacts` and `nan` of a sweep file.
+
+They state which files in a cell's folder are stored, and whether metrics may be NaN or infinite.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Outputs:
         exclude: patterns of files not to store.
         max_mib: maximum MiB of stored files per attempt.
         max_files: maximum number of stored files per attempt.
-        keep_nan: whether a metric may be NaN or infinite; otherwise it fails the cell.
+        keep_nan: whether a metric may be NaN or infinite. If not, a cell with such a metric fails.
     """
 
     include: tuple[str, ...] = ("*",)

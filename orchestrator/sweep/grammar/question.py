@@ -1,7 +1,7 @@
 """Questions that a sweep file declares: `[[question]]` blocks. They are never part of cell ids.
 
-A question is checked twice: its block on its own when the file is read, and its predicates against the sweep's
-cells when a launch is planned. `pairings` decides which settings a question compares.
+A question is checked twice. When the file is read, the block is checked on its own. When a launch is planned, the
+block's predicates are checked against the sweep's cells. `pairings` decides which settings a question compares.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_LETTERS = 1000
 
 @dataclass(frozen=True)
 class Question:
-    """A question: which of two settings (`a`, `b`) is better in a metric, or which of several (`best_of`)."""
+    """A question: which of two settings (`a`, `b`) is better in a metric, or which of several (`best_of`) is best."""
 
     name: str
     metric: str
@@ -104,7 +104,7 @@ def _is_text(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two settings to compare.
+    """Two settings to compare, given as indices into the settings of `pairings`.
 
     Args:
         a: index of the first setting.
@@ -120,7 +120,13 @@ class Pairing:
 
 
 class Pairings(NamedTuple):
-    """The pairs of settings, strata that only one side has, and the reasons why settings cannot be paired."""
+    """The result of `pairings`.
+
+    Args:
+        pairs: the pairs of settings to compare.
+        left_out: one line for each stratum in which only `a` or only `b` has a setting.
+        problems: the reasons why settings cannot be paired, one line each.
+    """
 
     pairs: tuple[Pairing, ...]
     left_out: tuple[str, ...] = ()
@@ -130,8 +136,9 @@ class Pairings(NamedTuple):
 def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) -> Pairings:
     """Pair the settings `a` with the settings `b`, given as indices into `settings`.
 
-    A key is a stratum if its value varies and some value occurs on both sides. Only settings with equal values of
-    these keys are compared. For each combination of these values, each side must have exactly one setting.
+    The settings are divided into strata. The keys that define strata are those that vary and have some value in both
+    `a` and `b`. The settings of one stratum have equal values of all these keys. Only settings of the same stratum
+    are compared, and in it `a` and `b` may each have only one.
     """
     both = [settings[i] for i in (*a, *b)]
     if set(a) & set(b):
@@ -169,7 +176,10 @@ def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) ->
 
 
 def label(setting: Setting, among: Sequence[Setting]) -> str:
-    """Format a short name of a setting among others: the method, and the keys that vary: `sparse, k=4, rate=0.1`."""
+    """Format a short name of a setting, such as `sparse, k=4, rate=0.1`.
+
+    It consists of the method, and of the keys that vary in `among`.
+    """
     return _label(setting, _differing(among))
 
 

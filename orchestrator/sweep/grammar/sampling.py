@@ -13,7 +13,10 @@ from raysweep.orchestrator.sweep.grammar.axes import Axis
 
 _SCHEME = "raysweep sample 1"
 _DIGITS = 6
-"""Significant digits of a drawn number; for `uniform`, relative to the distance between the bounds."""
+"""Significant digits of a number drawn with `loguniform`.
+
+For `uniform`, this many digits are kept after the leading digit of the distance between the bounds.
+"""
 
 
 def draw(axis: Axis, seed: int, number: int, name: str) -> object:

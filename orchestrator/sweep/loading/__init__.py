@@ -1,1 +1,1 @@
-"""What cells run: workloads, imported by name, and the files behind them."""
+"""The workloads that cells run: their import by name, and their source files."""

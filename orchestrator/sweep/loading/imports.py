@@ -1,12 +1,12 @@
-"""Imports of a workload's own files from bytes that are read once: the same code is hashed, shipped and run.
+"""Imports a workload's files from bytes that are read only once, so that the same code is hashed, shipped and run.
 
 A long-lived process, such as a notebook's, may have imported a module before its file was edited. So a user's
-files are imported anew, beside the modules that the process already has. While they run, `Code.active` puts
-them in place; after that it restores the process's own modules.
+files are imported anew, beside the modules that the process already has. While this code runs, `Code.active`
+puts the new modules in place; after that it restores the process's own modules.
 
-Python's bytecode cache is not used, because it overlooks an edit within the same second that keeps the length.
-Our bundled workloads and installed packages are imported as usual; once one of their files has changed, they
-are refused.
+Python's bytecode cache is not used. It compares a file's length and its modification time in whole seconds, so it can
+miss an edit. Our bundled workloads and installed packages are imported as usual. They are refused if one of their
+files has changed since.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Code:
         files: absolute path -> content; the same files as in `contents`.
         folder: the folder of a user's modules; None for bundled and installed ones.
         tops: top-level names of the modules that are imported afresh; empty for bundled and installed workloads.
-        modules: full name -> file, of single modules that are imported afresh, such as recorded versions of bundled
-            ones.
+        modules: full name -> file. These modules are imported afresh, too. An example is a recorded version of a
+            bundled module.
     """
 
     contents: Mapping[str, bytes]
@@ -69,7 +69,10 @@ class Code:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Import modules from these files inside the block, instead of the process's own. Blocks may be nested."""
+        """Import modules from these files inside the block, in place of the process's own modules of the same names.
+
+        Blocks may be nested.
+        """
         if self._is_active or not (self.tops or self.modules):
             yield
             return
@@ -91,13 +94,16 @@ class Code:
         return name in self.modules or name.partition(".")[0] in self.tops
 
     def _take(self) -> dict[str, ModuleType]:
-        """Remove the modules with names in `tops` from the process, and return them."""
+        """Remove the modules that are imported afresh (see `has`) from the process, and return them."""
         names = [name for name in list(sys.modules) if self.has(name)]
         return {name: sys.modules.pop(name) for name in names}
 
 
 def _put(modules: Mapping[str, ModuleType]) -> None:
-    """Add the modules to the process, also as attributes of their packages, which an import has replaced."""
+    """Add the modules to `sys.modules`, and set each one as an attribute of its package.
+
+    The attribute may be another version of the module, set by an import in between.
+    """
     sys.modules.update(modules)
     for name, module in modules.items():
         package, _, own = name.rpartition(".")
@@ -152,7 +158,7 @@ def read_code(module: str, folder: str | None) -> Code:
 
     Args:
         module: the module's full name.
-        folder: the folder in which a user's module was found; None: it is searched on the Python path.
+        folder: the folder in which a user's module was found; None: the module is looked up on the Python path.
     """
     bundled = module.startswith(f"{BUNDLED_PACKAGE}.")
     path = module if bundled else module_file(module, folder)

@@ -1,8 +1,8 @@
-"""The code of a workload that is defined in `__main__`, such as a notebook's, which others cannot import.
+"""The code of a workload that is defined in `__main__`, as in a notebook. Other processes cannot import this code.
 
-Its functions are sent to workers by value. Their source is recorded as text. It consists of the functions and
-classes of `__main__` that the workload uses, the values of the globals that it uses, and the files that these
-import from the current folder. Names that only `eval` or `getattr` use are not found.
+The workload's functions are sent to workers by value. Their source is recorded as text. It consists of the functions
+and classes of `__main__` that the workload uses, the values of the globals that it uses, and the files that this code
+imports from the current folder. Names that only `eval` or `getattr` use are not found.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MAIN = "__main__"
 _seen: dict[int, tuple[Any, bytes]] = {}
 """Id of a helper module's spec -> the spec, and the content of the module's file when first seen.
 
-A reload of the module creates a new spec.
+A helper module is one that `__main__` imports from the current folder. A reload of the module creates a new spec, and
+so a new entry.
 """
 
 
@@ -70,7 +71,12 @@ def main_code(workload: str, names: Sequence[str], folder: str | None) -> Code:
 
 
 def _described(value: Any) -> tuple[str, set[str], set[str]]:
-    """Return a text that identifies a global's value, and the globals of `__main__` and the modules that it uses."""
+    """Describe the value of a global of `__main__`.
+
+    Returns:
+        A text that identifies the value, the names of the globals of `__main__` that the value uses, and the names of
+            the modules that it uses.
+    """
     if isinstance(value, ModuleType):
         return f"module {value.__name__}", set(), {value.__name__}
     module = getattr(value, "__module__", None)

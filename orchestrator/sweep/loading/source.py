@@ -1,4 +1,4 @@
-"""Which files are a workload's source. Imported files are found by reading import statements; nothing is imported."""
+"""Finds the source files of a workload. Imports are found by reading import statements; no module is imported."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from pathlib import Path
 import raysweep
 
 OURS = "raysweep"
-"""The name of our package. It lies beside users' modules in a folder that is shipped to workers."""
+"""The name of our package. In a folder that is shipped to workers, the package lies beside the user's modules."""
 
 BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
 MAX_BYTES = 2**19
-"""Maximum size of a file that is searched for imports. Larger files are generated; parsing one would take seconds."""
+"""Maximum bytes of a file that is searched for imports.
+
+Larger files are usually generated, and parsing one would take seconds.
+"""
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
     """Find a workload's source files. Each is paired with the name under which it enters the digest.
 
-    For a bundled workload these are its module and the modules of `raysweep.workloads` that it imports. For a
-    user's workload these are all files of its top-level package, or only its file if it is in no package. If
-    `folder` is given, imports from this folder are added.
+    For a bundled workload, these are its module and the modules of `raysweep.workloads` that it imports. For a
+    user's workload, these are all files of the module's top-level package, or only the module's file if the module is
+    in no package. If `folder` is given, imports from this folder are added.
 
     Args:
         module: the full name of the workload's module.

@@ -73,14 +73,17 @@ class Workload:
         return replace(with_files, version=version, source_digest=with_inputs(self.source_digest, digest))
 
     def files(self) -> dict[str, bytes]:
-        """Return the content of each file of which the source digest is computed, by path."""
+        """Return the content of each file in the source digest, by path. Input files are left out."""
         if self.program is not None:
             paths = (Path(self.folder or "", name) for name in self.program.files)
             return {str(path): content(path) for path in paths}
         return {**self.code.files}
 
     def shipped(self) -> dict[Path, bytes | None]:
-        """Return the content of each file to ship to workers, by path relative to `folder`; None: as it is on disk."""
+        """Return the files to ship to workers, as a dict from the path relative to `folder` to the content.
+
+        A file whose content is None is shipped as it is on disk.
+        """
         if self.program is not None:
             return dict.fromkeys(map(Path, self.program.files))
         beside = self.folder is not None and os.path.realpath(self.folder) == os.path.realpath(self.input_folder)
@@ -151,7 +154,7 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
-    """Return a warning if `folder` has a module of the workload's name but another module runs; otherwise None."""
+    """Return a warning if `folder` has a module of the workload's name, but another one runs; otherwise None."""
     if (
         workload.folder is None
         or workload.program is not None
@@ -204,7 +207,10 @@ def _own_form(name: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return text for a message: the file and line of user code where an import failed; "" for a syntax error."""
+    """Return text for a message: the file and line of user code where an import failed.
+
+    "" for a syntax error, and if the place is unknown.
+    """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     if isinstance(error, SyntaxError) or len(frames) < 2 or frames[-1].filename == importlib.__file__:
         return ""
@@ -273,7 +279,7 @@ def workload_of_code(name: str, module: str, function: str, code: Code) -> Workl
 
 
 def _difference(code: Code, other: Code) -> str:
-    """Return the name of the first file that differs between two codes."""
+    """Return the name of the first file whose content differs between two `Code` objects."""
     names = sorted(code.contents.keys() | other.contents.keys())
     return next((name for name in names if code.contents.get(name) != other.contents.get(name)), "a file")
 
@@ -340,7 +346,7 @@ def _imported(name: str, module_name: str, function: str, code: Code, search: Se
 
 @contextlib.contextmanager
 def _no_exit() -> Iterator[None]:
-    """Make `os._exit` raise SystemExit inside the block; else the process would end without a message.
+    """Make `os._exit` raise SystemExit inside the block, so that the process does not end without a message.
 
     Processes that are forked inside the block still exit.
     """
@@ -362,7 +368,7 @@ _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
 def _renamed(error: ModuleNotFoundError) -> str:
-    """Return a hint if the missing module has the name of a raysweep package before version 0.1.0; otherwise ""."""
+    """Return a hint if the missing module has a name that a raysweep package had before version 0.1.0; otherwise ""."""
     missing = error.name or ""
     if missing.partition(".")[0] not in _RENAMED:
         return ""

@@ -1,1 +1,1 @@
-"""Programs as cells: the keys that describe one, and the files that it needs."""
+"""Programs that compute cells: the keys of a sweep file that describe a program, and the program's files."""

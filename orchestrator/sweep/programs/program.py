@@ -1,7 +1,7 @@
 """A program: a command line that computes a cell, with placeholders for the cell's key and settings.
 
-Pure: text in, text out. `program_spec` reads a program from a sweep file, `program_files` finds its files, and
-`run.program` runs it.
+This module reads and writes no files. `program_spec` reads a program from a sweep file, `program_files` finds its
+files, and `run.program` runs it.
 """
 
 from __future__ import annotations
@@ -153,9 +153,16 @@ class Program:
         return sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
 
     def problems(self, k: int | None, config: Mapping[str, Any], shared: Collection[str] = ()) -> list[str]:
-        """Return one line per placeholder that this point of the grid does not fill, and per unused setting.
+        """Return the problems of the command at one point of the grid, one line each.
 
-        Settings in `shared` may be unused: `{needs.BLOCK}` differs with them.
+        A problem is a placeholder without a value, a setting that the command does not use, or a setting with the
+        name of a placeholder in `OWN`.
+
+        Args:
+            k: the point's k; None if it has none.
+            config: the point's settings.
+            shared: names of settings that the command need not use, because the folders `{needs.BLOCK}` already
+                differ with them: a cell and the cells that it needs have the same values of these settings.
         """
         used, lines = self.placeholders, []
         known = [*OWN, *config]
@@ -192,7 +199,7 @@ class Program:
     def problems_of_sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Return an error message for several methods, and one for several seeds, if the command does not use them.
 
-        `{needs.BLOCK}` differs with the seed.
+        A command with `{needs.BLOCK}` uses the seed, since the folder depends on it.
         """
         lines = []
         if len(set(methods)) > 1 and "method" not in self.placeholders:
@@ -212,7 +219,7 @@ class Program:
         """Return the command line of one cell.
 
         Args:
-            values: the values of `OWN`, except `args`; k may be None.
+            values: the values of the placeholders in `OWN`, except `args`, and of `{needs.BLOCK}`. k may be None.
             config: the cell's settings.
         """
         key = {name: values[name] for name in ("k", "seed") if values[name] is not None}

@@ -1,7 +1,7 @@
-"""The files of a program: its script, the script's local imports, and the sweep's `files`; and their digest.
+"""The files of a program, and their digest. The files are the script, its local imports, and the sweep's `files`.
 
-They are found without running any code: words of the command that name a file of the project, `python -m`
-modules, import statements, and the patterns of `files`.
+They are found without running any code: from words of the command that name a file of the project, from the
+module after `python -m`, from import statements, and from the patterns of `files`.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _not_a_function(cell: Any, context: Any) -> Mapping[str, float]:
 def program_digest(program: Program, folder: str | None) -> str:
     """Return a digest of the names and contents of the program's files, and of the sweep's key `metrics`.
 
-    The rules for reading metrics count as code, because they determine a row. If they change, cells become
-    "changed".
+    The rules for reading metrics count as code, because a cell's recorded metrics depend on them. If they change,
+    cells become "changed".
     """
     files = {name: content(Path(folder or "", name)) for name in program.files}
     return recorded.program_digest(recorded.digest_of(files) if files else program.version, metrics_of(program))
@@ -117,7 +117,7 @@ def metrics_of(program: Program) -> str:
 
 
 def sharing(workload: Workload, shared: Collection[str]) -> Workload:
-    """Return the workload of a program that need not use the settings in `shared`."""
+    """Return a program's workload, changed so that its command need not use the settings in `shared`."""
     program = workload.program
     return workload if program is None else replace(workload, settle=partial(_settle, program, shared=shared))
 
@@ -186,7 +186,7 @@ def _named(program: Program, root: Path) -> Iterator[str]:
 
 
 def _imports(root: Path, script: PurePosixPath) -> Iterator[str]:
-    """Yield the local imports of a script. They are searched in the script's own folder, as Python does first."""
+    """Yield the local imports of a script. They are searched in the script's folder, where Python looks first, too."""
     beside = root / script.parent
     for name in sorted(imported(content(root / script), ())):
         for file in reached(name, beside):
@@ -225,7 +225,7 @@ def python_files(program: Program, root: Path) -> list[str]:
 
 
 def _main(program: Program) -> str:
-    """Return the file that represents the program in a row's source path: the script, or else the first file."""
+    """Return the file to record as the program's source path: the script, or else the first file."""
     script = _script(program)
     normal = os.path.normpath(script) if script is not None else None
     return normal if normal in program.files else program.files[0]

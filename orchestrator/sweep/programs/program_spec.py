@@ -114,7 +114,7 @@ def _script(value: Any, shell: bool, problems: list[str]) -> tuple[str, ...]:
 
 
 def _braces(text: str, where: str, problems: list[str]) -> bool:
-    """Report a brace without a partner in a template. Returns True if there is one."""
+    """Return whether a template has a brace without a partner. If so, a problem is added to `problems`."""
     try:
         placeholders(text)
     except ValueError as error:

@@ -99,7 +99,7 @@ def test_every_claim_is_there_in_the_papers_order() -> None:
         *("E3-selection", "E3-fisher", "E4-copy", "E4-adding", "E5-lstm", "E5-lorenz", "E6-n256", "E6-n512"),
         *("E7-threshold", "E7-forward", "E7-forgetting", "E8-fisher", "E8-timing", "E9-bci"),
         *("S-condition", "S-collapse", "S-n256", "S-cosine", "S-magnitude", "SGD"),
-        *("V-reference", "F-decay0", "F-decaysweep"),
+        *("V-reference", "F-decay0", "F-decaysweep", "F-bci", "F-n1024"),
     ]
     assert [claim.id for claim in CLAIMS.values()] == list(CLAIMS)
     with pytest.raises(UnknownName, match="did you mean 'E1-recovery'"):
@@ -119,7 +119,7 @@ def test_the_bundled_sweeps_hold_every_cell_that_a_line_needs(all_cells: pl.Data
     assert frame.filter(pl.col("verdict") == "not run").is_empty()
     assert frame.filter(pl.col("verdict") == "checked by tests")["id"].to_list() == ["V-reference"]
     run = frame.filter(pl.col("id") != "V-reference")
-    assert set(run["n"]) == {2, 3, 5}
+    assert set(run["n"]) == {2, 3, 5, 20}
     assert run["cells"].min() >= 2
     assert set(frame["verdict"]) <= set(VERDICTS)
     assert frame.schema == SCHEMA
@@ -581,7 +581,7 @@ def test_every_format_holds_every_line(table3: pl.DataFrame) -> None:
 
 def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame) -> None:
     follow_up = table3.filter(pl.col("source") == "follow-up")
-    assert set(follow_up["id"]) == {"F-decay0", "F-decaysweep"}
+    assert set(follow_up["id"]) == {"F-decay0", "F-decaysweep", "F-bci", "F-n1024"}
     assert set(table3["source"]) <= set(SOURCES)
     text, markdown = render(table3, "text"), render(table3, "markdown")
     papers = table3.filter(pl.col("source") == "paper")
@@ -589,7 +589,7 @@ def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame)
     assert text.startswith(begin)
     assert f"\n\n{begin}" in markdown
     assert markdown.startswith("## What to conclude\n\n1. A trace of decay .95, the paper's k = 0, has ")
-    assert "2 claims, the follow-up's (arXiv 2603.28750), not the paper's: " in text
+    assert "4 claims, the follow-up's (arXiv 2603.28750), not the paper's: " in text
     assert " ".join(text.split()).count("(not in the paper; follow-up: arXiv 2603.28750)") == follow_up.height
     lines = markdown.splitlines()
     after = lines.index("## Claims: the follow-up's (arXiv 2603.28750), not the paper's")

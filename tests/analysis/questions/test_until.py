@@ -252,7 +252,9 @@ def test_killed_and_resumed_it_ends_in_the_same_verdicts(times: int, cli: Cli, w
 def test_rounds_on_ray_share_one_session(cli: Cli, write: Write) -> None:
     write("toy.py", WORKLOAD)
     write("toy.toml", SWEEP + PAIR.format("good", "bad") + BEST)
-    ended = cli("launch", "toy.toml", "--until", "decided", "--max-cells", "200", "--store", "ray")
+    ended = cli(
+        "launch", "toy.toml", "--until", "decided", "--max-cells", "200", "--store", "ray", "--address", "local"
+    )
     assert ended.returncode == 0, ended.stderr
     assert "round 3" in ended.stderr
     assert ended_cells("ray").height

@@ -39,6 +39,7 @@ def test_log_gap_by_powers_of_ten() -> None:
         frame.with_columns(
             floor=pl.lit(1.0),
             ceiling=pl.lit(0.01),
+            gain=pl.Series([gap / 2, 0.0, gap, 1.5 * gap, -gap / 2]),
             gap=pl.lit(gap),
             recovery=pl.Series([50.0, 0.0, 100.0, 150.0, -50.0]),
         ),

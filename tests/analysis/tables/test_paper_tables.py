@@ -277,7 +277,7 @@ def test_selections_are_ranked_seed_by_seed() -> None:
     table = TABLES["6"](source(cells))
     assert note(table, "sine, of the paper's five") == (
         "sine, of the paper's five selections on 2 seeds: lowest ring 1, anti-oracle 1; highest dynamic 2; "
-        "highest over lowest mean 2.7."
+        "highest over lowest geometric mean 2.8."
     )
     assert note(table, "sine: recovery of the Fisher").startswith(
         "sine: recovery of the Fisher oracle less that of its opposite 50.0 points, n = 1; paper -0.6"
@@ -407,10 +407,10 @@ def test_the_threshold_is_the_least_k_at_seventy_percent_and_decay_0_is_held_aga
     assert table.frame["row"].to_list() == ["rnn", "lstm", "gru", "transformer"]
     assert table.frame["threshold"].to_list() == ["8/64", "none of 4", None, "not run"]
     result = row(table, "rnn")
-    assert (result["at_threshold_mean"], result["k4_mean"]) == (approx(84.948, abs=0.001), approx(50))
-    assert (result["traces_decay0_mean"], result["traces_decay095_mse"]) == (approx(100), 1.0)
-    assert row(table, "lstm")["at_threshold_mean"] is None
-    assert row(table, "lstm")["k0_mean"] == approx(15.05, abs=0.01)
+    assert (result["at_threshold_average"], result["k4_average"]) == (approx(84.948, abs=0.001), approx(50))
+    assert (result["traces_decay0_average"], result["traces_decay095_mse_average"]) == (approx(100), 1.0)
+    assert row(table, "lstm")["at_threshold_average"] is None
+    assert row(table, "lstm")["k0_average"] == approx(15.05, abs=0.01)
     assert [text for text in table.notes if "without any k" in text] == [
         "vanilla RNN: k = 0, decay 0 reaches 70 % without any k: what is recovered was lost by the floor's decay."
     ]

@@ -53,6 +53,10 @@ def test_two_seeds_by_hand() -> None:
     assert ours(table, "persistence") == (approx(0.1), approx(0), 2, approx(75), approx(50 / math.sqrt(2)), 2)
     cv = table.frame.filter(pl.col("row") == "full")["mse_cv_percent"].item()
     assert cv == approx(100 * 0.045 / 0.055)  # population sd of .01 and .1
+    # Over both seeds k = 4 gains ln 10 each time, of gaps of ln 100 and ln 10.
+    average = ("mse_average", "recovery_average")
+    assert ours(table, "k4", average) == (approx(0.1), approx(100 * 2 / 3))
+    assert ours(table, "full", average) == (approx(math.sqrt(0.001)), approx(100))
     # From decay 0: seed 1 from .1, seed 2 from .2 to .1.
     assert ours(table, "k4", DECAY0) == (approx(50), approx(100 / math.sqrt(2)), 2)
     assert ours(table, "traces_decay0", DECAY0) == (approx(0), None, 2)
@@ -102,18 +106,18 @@ def test_seeds_without_a_gap_have_no_recovery_and_are_counted() -> None:
     table = table3(frame([*one_seed(1), *one_seed(2, decay0=0.01, full=0.1), *one_seed(3, decay0=0.01)]))
     assert ours(table, "k32", DECAY0) == (approx(100), None, 1)
     assert note(table, "Eq. 10 needs") == (
-        "Eq. 10 needs a gap: full RTRL is no better than k = 0, decay 0 on 2 of 3 seeds; recovery from "
-        "that floor is over the other seeds, a selection in favour of full RTRL. Over all 3, full RTRL's MSE "
-        "is 1 times that of k = 0, decay 0 (geometric mean)."
+        "Eq. 10 needs a gap: full RTRL is no better than k = 0, decay 0 on 2 of 3 seeds; over all of them there is "
+        "nothing to recover from that floor. Full RTRL's MSE is 1 times that of k = 0, decay 0 (geometric mean)."
     )
+    assert ours(table, "k4", ("recovery_average", "recovery_decay0_average")) == (approx(60), None)
     assert ours(table, "k32")[-1] == 3  # from decay .95 there is a gap on every seed
 
 
 def test_no_gap_on_any_seed_leaves_the_column_empty() -> None:
     table = table3(frame(one_seed(1, decay0=0.001) + one_seed(2, decay0=0.001)))
     assert [ours(table, row, DECAY0) for row in ("k4", "full")] == [(None, None, 0), (None, None, 0)]
-    assert "on 2 of 2 seeds; recovery from that floor is null throughout" in note(table, "Eq. 10 needs")
-    assert "full RTRL's MSE is 10 times" in note(table, "Eq. 10 needs")
+    assert "on 2 of 2 seeds; over all of them there is nothing to recover" in note(table, "Eq. 10 needs")
+    assert "Full RTRL's MSE is 10 times" in note(table, "Eq. 10 needs")
 
 
 def test_diverged_seeds_are_counted_and_named_not_averaged() -> None:

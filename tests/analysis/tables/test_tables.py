@@ -70,7 +70,7 @@ def test_every_table_in_every_format(name: str, cells: list[dict[str, object]]) 
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(UnknownName, match="unknown table '33'; Known: 3, 4, 5"):
+    with pytest.raises(UnknownName, match="unknown table '33'; Known: learning-rate, small-k, 3, 4, 5"):
         TABLES["33"]
     with pytest.raises(UnknownName, match="unknown table format 'txt'; did you mean 'text'\\?"):
         RENDERERS["txt"]

@@ -68,12 +68,17 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert float(seconds) < 0.6  # 0.3 on an idle machine; the promise is 0.4
 
 
-def test_a_launch_on_ray_survives_killed_workers_and_its_store_is_read(cli, write, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "address", [(), pytest.param(("--address", "local"), marks=pytest.mark.slow)], ids=["processes", "Ray"]
+)
+def test_a_launch_survives_killed_workers_and_its_store_is_read(
+    cli, write, folder: Path, address: tuple[str, ...]
+) -> None:
     write("tiny.py", DIES_ONCE)
     write("tiny.toml", SWEEP)
     planned = cli("plan", "tiny.toml", "--json")
     assert json.loads(planned.stdout)["to_run"] == 8
-    launched = cli("launch", "tiny.toml")
+    launched = cli("launch", "tiny.toml", *address)
     assert launched.returncode == 0, launched.stderr
     assert "8 of 8 cells done (8 now" in launched.stdout
     crashed = Store(folder / "results").attempts.filter(pl.col("status") == "crashed").collect()
@@ -100,7 +105,7 @@ def test_a_launch_on_ray_survives_killed_workers_and_its_store_is_read(cli, writ
     assert cli("store", "compact").returncode == 0
     assert cli("table", "nope").returncode == 2
     row = Store(folder / "results").cells.collect().row(0, named=True)
-    assert json.loads(row["packages"])["ray"]
+    assert ("ray" in json.loads(row["packages"])) == bool(address)
     assert row["source_digest"]
     assert row["source_path"] == str(folder / "tiny.py")  # and not the copy that was shipped to a worker
 
@@ -147,10 +152,10 @@ def test_interrupt_commits_what_is_finished(cli, write, folder: Path) -> None:
     assert list((folder / "results/_tmp").iterdir()) == []
 
 
-def test_cells_for_which_no_node_is_large_enough_are_refused(cli, write) -> None:
+def test_cells_for_which_no_node_is_large_enough_are_refused(cli, cli_process, write) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP + "\n[resources]\ngpus = 64\n")
-    ended = cli("launch", "tiny.toml")
+    ended = cli_process("launch", "tiny.toml")  # starts Ray
     assert ended.returncode == 2
     assert "8 cells need 64 GPUs each" in ended.stderr
     assert "--device cpu" in ended.stderr
@@ -162,8 +167,8 @@ def test_workers_that_never_start_are_reported(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml"], cwd=folder,
-        env=environment(), capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "tests.orchestrator.cli.never_starts", "launch", "tiny.toml", "--address", "local"],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 1
     assert re.search(r"none of its workers has started within 2 s; .* in /", ended.stderr)

@@ -149,8 +149,8 @@ def test_a_signal_at_any_moment_gives_its_exit_code(program: str, number: str, w
     write("tiny.toml", SWEEP)
     code = textwrap.dedent(program).format(signal=number)
     ended = subprocess.run(
-        [sys.executable, "-c", code, "launch", "tiny.toml"], cwd=folder, env=environment(), capture_output=True,
-        text=True, timeout=60,
+        [sys.executable, "-c", code, "launch", "tiny.toml", "--address", "local"], cwd=folder,
+        env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 130, ended.stderr
     assert "Traceback" not in ended.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.orchestrator.executors.ray import cleanup
+from raysweep.orchestrator.executors import cleanup
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_leftovers_of_a_killed_launch_are_removed_and_living_launches_are_not(sc
     bystander = subprocess.Popen([*sleeps, f"--session-dir={folder}/another_{session.name}"])
     try:
         (line,) = cleanup.end_leftovers()
-        assert line == "cleaned up after a launch that was killed (2 processes of Ray)"
+        assert line == "cleaned up after a launch that was killed (2 processes)"
         assert agent.wait(10) == starting.wait(10) == -9
         assert not session.exists()
         assert bystander.poll() is None

@@ -1,4 +1,4 @@
-"""On Ray: running cells are seen, also from workers that cannot reach the store, and what they logged survives them."""
+"""Running cells are seen, also from workers that cannot reach the store, and what they logged survives them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 
 from raysweep import Store
 from tests.command_line import RAYSWEEP, environment
-
-pytestmark = pytest.mark.slow
 
 CELLS = """
     import os, time
@@ -57,12 +55,17 @@ def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
 
 
 @pytest.mark.parametrize("reaches", [True, False], ids=["worker reaches store", "through the driver"])
-def test_cells_are_seen_while_they_run_and_keep_what_they_logged(write, folder: Path, *, reaches: bool) -> None:
+@pytest.mark.parametrize(
+    "address", [(), pytest.param(("--address", "local"), marks=pytest.mark.slow)], ids=["processes", "Ray"]
+)
+def test_cells_are_seen_while_they_run_and_keep_what_they_logged(
+    write, folder: Path, address: tuple[str, ...], *, reaches: bool
+) -> None:
     write("seen.py", CELLS)
     write("s.toml", SWEEP)
     write("unreachable.py", UNREACHABLE)
     program = RAYSWEEP if reaches else [RAYSWEEP[0], "unreachable.py"]
-    launch = subprocess.Popen([*program, "launch", "s.toml"], cwd=folder, env=environment())
+    launch = subprocess.Popen([*program, "launch", "s.toml", *address], cwd=folder, env=environment())
     try:
         store = Store()
         waits = "SELECT cell_id FROM cells WHERE method = 'waits'"

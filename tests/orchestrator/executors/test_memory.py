@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raysweep.orchestrator.executors.ray import memory
-from raysweep.orchestrator.executors.ray.memory import killed_beside_another
+from raysweep.orchestrator.executors import memory
+from raysweep.orchestrator.executors.memory import killed_beside_another
 
 OOM = """Task was killed due to the node running low on memory. Top 10 memory users: PID\tMEM(GB)\tCOMMAND
 71\t3.80\tray::work

@@ -1,6 +1,6 @@
 """A notebook's kernel in miniature: cells run in `__main__`, and their source is where IPython puts it.
 
-python -m tests.orchestrator.launch.kernel inline|ray     prints one JSON line for each launch
+python -m tests.orchestrator.launch.kernel inline|processes     prints one JSON line for each launch
 """
 
 from __future__ import annotations

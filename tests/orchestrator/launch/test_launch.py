@@ -205,8 +205,8 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
     opened: dict[str, Executor] = {}
     for name, target in EXECUTORS.items():
         module, _, kind = target.partition(":")
-        arguments = (None, {str(folder): {}}) if name == "ray" else ()
-        opened[name] = getattr(importlib.import_module(module), kind)(*arguments)
+        arguments = {} if name == "inline" else {"modules": {str(folder): {}}}
+        opened[name] = getattr(importlib.import_module(module), kind)(**arguments)
     yield opened
     for executor in opened.values():
         executor.close()
@@ -238,6 +238,10 @@ def test_contract_a_chunk_whose_workload_does_not_load_is_refused(executors: dic
     assert refused.place
 
 
+APART = sorted(EXECUTORS.keys() - {"inline"})
+"""Executors whose cells run in other processes."""
+
+
 class Unreadable:
     """Raises ValueError when it is unpickled."""
 
@@ -245,8 +249,9 @@ class Unreadable:
         return int, ("no number",)
 
 
-def test_ray_a_chunk_that_the_worker_cannot_read_is_refused(executors: dict[str, Executor]) -> None:
-    executor = executors["ray"]
+@pytest.mark.parametrize("name", APART)
+def test_contract_a_chunk_that_the_worker_cannot_read_is_refused(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
     executor.submit(dataclasses.replace(chunk(10, "a"), device=Unreadable()))  # type: ignore[arg-type]
     (refused,) = events(executor, 1)
     assert isinstance(refused, ChunkRefused)
@@ -289,8 +294,9 @@ def test_contract_a_cell_past_its_timeout_is_an_outcome(executors: dict[str, Exe
     assert [o.status for o in event.result.outcomes] == ["done", "timed_out", "done"]
 
 
-def test_ray_a_dying_worker_and_one_that_ignores_its_alarm(executors: dict[str, Executor]) -> None:
-    executor = executors["ray"]
+@pytest.mark.parametrize("name", APART)
+def test_contract_a_dying_worker_and_one_that_ignores_its_alarm(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
     executor.submit(chunk(20, "ok", "die"))
     executor.submit(chunk(21, "hold", timeout=0.5))
     lost = {e.number: e for e in events(executor, 2) if isinstance(e, ChunkLost)}
@@ -299,9 +305,10 @@ def test_ray_a_dying_worker_and_one_that_ignores_its_alarm(executors: dict[str, 
     assert "run" in (lost[21].traceback or "")
 
 
-def test_ray_refuses_what_no_node_can_run(executors: dict[str, Executor]) -> None:
-    assert executors["ray"].slots(10_000, 0, None) == 0
-    assert "CPUs" in (executors["ray"].fits(10_000, 0, None) or "")
+@pytest.mark.parametrize("name", APART)
+def test_contract_what_no_machine_can_run_is_refused(executors: dict[str, Executor], name: str) -> None:
+    assert executors[name].slots(10_000, 0, None) == 0
+    assert "CPUs" in (executors[name].fits(10_000, 0, None) or "")
 
 
 def test_the_best_of_a_result_is_of_its_experiments_whatever_their_names(write) -> None:
@@ -331,8 +338,9 @@ def test_ray_starts_only_the_processes_that_it_needs(executors: dict[str, Execut
         assert not any(script in text for text in commands)
 
 
-def test_ray_kill_leaves_no_event(executors: dict[str, Executor]) -> None:
-    executor = executors["ray"]
+@pytest.mark.parametrize("name", APART)
+def test_contract_a_killed_chunk_leaves_no_event(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
     executor.submit(chunk(30, "sleep"))
     time.sleep(1)
     executor.kill(30)
@@ -379,11 +387,11 @@ PARALLEL = """
 """
 
 
-@pytest.mark.slow  # `test_never_more_chunks_are_in_flight` is its fast sibling
-def test_ray_never_runs_more_cells_at_once_than_asked_for(write) -> None:
+@pytest.mark.parametrize("address", [None, pytest.param("local", marks=pytest.mark.slow)], ids=["processes", "Ray"])
+def test_no_more_cells_run_at_once_than_asked_for(write, address: str | None) -> None:
     write("parallel.py", PARALLEL)
     text = 'workload = "parallel:run"\nseeds = "0..5"\n[[grid]]\nmethod = ["a", "b"]\n[resources]\ncpus = 0.25\n'
-    assert launch(Sweep.from_text(text), max_parallel=3).done == 12
+    assert launch(Sweep.from_text(text), address=address, max_parallel=3).done == 12
     rows = Store().sql("SELECT began, ended FROM cells").rows()
     at_once = [sum(began <= moment < ended for began, ended in rows) for moment, _ in rows]
     assert max(at_once) == 3

@@ -241,9 +241,9 @@ def test_a_pipeline_survives_kills(pipeline: Sweep, write, folder: Path, kills: 
     assert store.sql(wrong).item() == 0
 
 
-@pytest.mark.slow  # the same on Ray: workers read the files from the store
-def test_a_pipeline_on_ray(pipeline: Sweep) -> None:
-    result = launch(pipeline)
+@pytest.mark.parametrize("address", [None, pytest.param("local", marks=pytest.mark.slow)], ids=["processes", "Ray"])
+def test_workers_read_the_files_of_a_pipeline_from_the_store(pipeline: Sweep, address: str | None) -> None:
+    result = launch(pipeline, address=address)
     assert (result.done, result.exit_code) == (36, 0)
     wrong = "SELECT count(*) FROM cells WHERE method = 'evaluate' AND model <> format('{}-{}@{}', size, seed, lr)"
     assert Store().sql(wrong).item() == 0

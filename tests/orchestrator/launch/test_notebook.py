@@ -39,9 +39,7 @@ def texts(cell: Any) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    "inline", [pytest.param(True, id="inline"), pytest.param(False, id="on Ray", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("inline", [pytest.param(True, id="inline"), pytest.param(False, id="in processes")])
 def test_a_notebook_from_its_function_to_the_best_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: bool
 ) -> None:

@@ -73,13 +73,13 @@ def raysweep(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     ("options", "beside"),
     [
         pytest.param(["--inline"], 5, id="inline", marks=pytest.mark.slow),
-        pytest.param([], 0, id="on Ray"),  # it is resumed and debugged inline
+        pytest.param([], 0, id="in processes"),  # it is resumed and debugged inline
     ],
 )
 def test_a_project_of_our_names_runs_and_is_resumed_and_debugged(
     raysweep, folder: Path, options: list[str], beside: int
 ) -> None:
-    """On Ray none of the modules that a cell imports lies in the project: they are copies, of the same digest."""
+    """In processes none of the modules that a cell imports lies in the project: they are copies, of the same digest."""
     launched = raysweep("launch", "study.toml", *options)
     assert launched.returncode == 1, launched.stderr
     assert "1 of 2 cells done" in launched.stdout

@@ -26,7 +26,7 @@ def run(cell, context):
     from late import SHIFT
     return {"value": SCALE * cell.seed + SHIFT}
 """
-ON_RAY = pytest.param(False, id="on Ray", marks=pytest.mark.slow)
+IN_PROCESSES = pytest.param(False, id="in processes")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def states(sweep: Sweep) -> dict[str, int]:
     return {state: count for state, count in counts.items() if count}
 
 
-@pytest.mark.parametrize("inline", [pytest.param(True, id="inline"), ON_RAY])
+@pytest.mark.parametrize("inline", [pytest.param(True, id="inline"), IN_PROCESSES])
 @pytest.mark.parametrize(("file", "text"), [
     ("helper.py", "SCALE = 5\n"),  # within the second and of the same length: bytecode caches do not see it
     ("late.py", "SHIFT = 9\n"),
@@ -156,7 +156,7 @@ def notebook(executor: str, near: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_a_function_of_a_notebook_runs_and_its_versions_are_told_apart(folder: Path, executor: str) -> None:
     """An edit of a function that it calls, of a global and of a class counts; that of something else does not."""
     assert notebook(executor, folder / "near.py") == [

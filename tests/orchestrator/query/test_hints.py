@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from raysweep.orchestrator.query.hints import about_a_column, advice
+from raysweep.orchestrator.query.hints import RESERVED, about_a_column, advice
 
 COLUMNS = ["method", "config_loss", "metric_loss", "order", "k"]
 
@@ -51,3 +51,8 @@ def test_a_misspelt_nested_setting_is_no_table(sql: str, table: str, message: st
     assert advice(sql, error, columns, fails) == next(
         (f" (did you mean {name!r}?)" for wrong, name in near.items() if wrong in sql), ""
     )
+
+
+def test_the_reserved_words_are_duckdbs() -> None:
+    query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    assert {word for (word,) in duckdb.connect(":memory:").execute(query).fetchall()} <= RESERVED

@@ -312,7 +312,7 @@ def test_a_strangers_program_is_not_run(cli, write: Write, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_a_killed_worker_of_ray_leaves_no_process_and_the_cell_goes_on(write: Write, folder: Path) -> None:
+def test_a_killed_worker_leaves_no_process_and_the_cell_goes_on(write: Write, folder: Path) -> None:
     word = f"worker-{folder.parent.name}-{os.getpid()}"
     script = """
         import json, os, signal, subprocess, sys, time

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.executors.ray.packaging import copy_package
+from raysweep.orchestrator.executors.packaging import copy_package
 from raysweep.orchestrator.schedule.failure_groups import place
 from tests.conftest import ROOT, environment
 from tests.orchestrator.executors.failing_cells import PLACES

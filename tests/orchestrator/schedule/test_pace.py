@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysweep.orchestrator.schedule.progress import pace
+from raysweep.orchestrator.schedule.progress import Progress, pace
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,9 @@ from raysweep.orchestrator.schedule.progress import pace
 )
 def test_time_left_is_the_work_left_at_the_rate_of_the_window(cells, work, work_left, seconds, expected) -> None:
     assert pace(cells, work, work_left, seconds) == pytest.approx(expected)
+
+
+def test_the_pace_counts_the_last_batch_however_long_ago_it_was() -> None:
+    """A commit to a slow disk may take a thousand times as long as the cells."""
+    progress = Progress(total=1, done=1, work_done=1.0, work_left=0.0, began=0.0, history=[(0.001, 1, 1.0)])
+    assert progress.pace(100.0) == (0.01, 0.0)

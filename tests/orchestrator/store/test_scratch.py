@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.orchestrator.executors.ray import worker
+from raysweep.orchestrator.executors import worker
 from raysweep.orchestrator.store import checkpoints as checkpoint
 from raysweep.orchestrator.store.checkpoints import Checkpoint, CheckpointLocation
 from raysweep.orchestrator.store.storage import scratch

@@ -316,7 +316,7 @@ PUT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a search that is text": ("_sweeps/bad.arrow", says(search="abc")),
     "a search for numbers": ("_sweeps/bad.arrow", says(search=[1])),
     "frames that are none": ("_sweeps/bad.arrow", parts((1, b"ARROW1\0\0" * 9))),
-    "frames that take gigabytes": ("_sweeps/bad.arrow", parts((2, long_frame()))),
+    "frames that take gigabytes": ("_sweeps/bad.arrow", lambda store: parts((2, long_frame()))(store)),
     "cells of no variant": ("_sweeps/bad.arrow", cell(variant=7)),
     "cells without a seed": ("_sweeps/bad.arrow", cell(seed=None)),
     "an id that leads out": ("_sweeps/bad.arrow", cell(cell_id="../../outside")),

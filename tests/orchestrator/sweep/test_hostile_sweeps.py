@@ -90,7 +90,7 @@ DIGITS, HEX = "9" * 5000, "0x" + "f" * 6000
         (f'{HEAD}[config]\n"a\\u0000b"=1\n[[grid]]\nmethod="m"\n', "key 'a\\x00b'"),
         (
             HEAD + '[[grid]]\nmethod="m"\n' + "".join(f"a{i} = {list(range(50))}\n" for i in range(8)),
-            "39,062,500,000,000 cells requested; at most 5,000,000",
+            "39,062,500,000,000 cells requested; at most 20,000,000",
         ),
         (HEAD.replace("[1]", '"0..99999999"') + '[[grid]]\nmethod="m"\n', "100,000,000 cells requested"),
     ],

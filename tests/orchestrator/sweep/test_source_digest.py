@@ -47,11 +47,9 @@ def digest(module: str = "w") -> str:
     return read_code(module, str(Path.cwd())).digest
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param(["--inline"], id="inline"), pytest.param([], id="on Ray", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "in processes"])
 def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options: list[str]) -> None:
-    """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
+    """In processes the digest that is recorded is of the copy that was staged, and has to be the same."""
     run = "def run(cell, context):\n    return {'value': physics.G}\n"
     tree({"w.py": "import physics, data.more\n" + run, "physics.py": "from laws import gravity\nG = 9.81\n"})
     tree({"laws/gravity.py": "", "data/more.py": "", "s.toml": SWEEP})  # in folders that are no packages

@@ -86,6 +86,8 @@ def test_any_learner_of_the_family(data):
         "clip": draw(st.sampled_from([0.0, 0.1, 1.0])),
     }
     k = None
+    if config["optimizer"] == "rmsprop":
+        config["normalize"] = draw(st.sampled_from(["parameter", "group"]))
     if config["architecture"] == "tanh_rnn":
         config["leak"] = draw(st.sampled_from([1.0, 0.3]))
     if method == "sparse_rtrl":
@@ -118,6 +120,23 @@ def test_two_thousand_steps_of_sparse_rtrl(architecture, optimizer):
     stream = random_stream(2000)
     setup = settled("sparse_rtrl", 4, hidden=12, architecture=architecture, optimizer=optimizer, tol=0.0)
     agree(setup, stream)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_groups_that_are_normalised_together(architecture):
+    same = {"hidden": 8, "architecture": architecture, "optimizer": "rmsprop", "tol": 0.0}
+    stream = random_stream(300, 2, 2)
+    got, _ = agree(settled("rtrl", **same, normalize="group"), stream)
+    alone, _ = agree(settled("rtrl", **same, normalize="parameter"), stream)
+    assert np.abs(got.theta - alone.theta).max() > 1e-3
+
+
+def test_rmsprops_state_is_handed_over_where_the_readable_loop_takes_over(monkeypatch):
+    monkeypatch.setattr(fused, "dear_depth", lambda size: 5.0)
+    monkeypatch.setattr(Size, "gather_pays", False)
+    setup = settled("rtrl", hidden=6, tol=0.0, optimizer="rmsprop", normalize="group")
+    got, _ = agree(setup, random_stream(120, 2, 2), 1e-10)
+    assert 5 < got.metrics["carried_from"] < 40
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raysweep.workloads.rnn.initial import INITIALIZERS
+from raysweep.workloads.rnn.initial import INITIALIZERS, one_rounding_away
 from raysweep.workloads.rnn.parameters import Layout
 
 
@@ -42,3 +42,16 @@ def test_layout_splits_what_it_joins():
     for name, array in layout.split(vector).items():
         np.testing.assert_array_equal(array, arrays[name])
         assert array.base is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_rounding_moves_each_initial_weight_by_one_ulp(dtype):
+    theta = np.concatenate([np.zeros(3), np.random.default_rng(0).standard_normal(1000)]).astype(dtype)
+    before = theta.copy()
+    moved = one_rounding_away(theta, np.random.default_rng(1))
+    np.testing.assert_array_equal(theta, before)
+    assert moved.dtype == dtype
+    assert (moved[:3] == 0).all()
+    up, down = np.nextafter(theta, dtype(np.inf)), np.nextafter(theta, dtype(-np.inf))
+    assert ((moved == up) | (moved == down))[3:].all()
+    assert 400 < (moved == up)[3:].sum() < 600

@@ -12,13 +12,14 @@ Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scor
 
     s_{t+1} = A s_t + w,  w ~ N(0, W);   x_t = H s_t + q,  q ~ N(0, Q)                                      (3)
     A, H by least squares, W, Q from their residuals                                                        (4)
-    P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s = A s- + P H^T Q^-1 (x - H A s-)                    (5)
+    P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s- = A s;   s = s- + P H^T Q^-1 (x - H s-)           (5)
 
-The filter starts at the mean state, with the states' covariance over the fitted session. It never sees the movement
-that is decoded. `JITTER` times the mean of Q's diagonal is added to that diagonal, so that Q is invertible.
+P- and s- are predicted from the step before. The filter starts at the mean state, with the states' covariance over
+the fitted session. It never sees the movement that is decoded. W, Q and the start's covariance must be invertible. So
+to the diagonal of each, `JITTER` times the mean of this diagonal is added.
 
-Both filters are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would see
-the decoded target.
+Both filters are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would
+see the decoded target.
 """
 
 from __future__ import annotations

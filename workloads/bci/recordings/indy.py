@@ -24,18 +24,21 @@ from raysweep.workloads.registry import unknown_name
 def fetch(
     folder: Path, say: Say, sessions: str | None = None, bin_ms: int = USUAL_MS, mirror: str | None = None
 ) -> Sequence[Path]:
-    """Download original files of sessions, check them, and bin them into prepared files.
+    """Download the original files of sessions, check them, and bin them into prepared files.
 
     Args:
         folder: the data folder.
         say: called with progress, one line per call.
         sessions: names of sessions, separated by commas, or "all".
         bin_ms: width of a bin, milliseconds.
-        mirror: URL of a folder with the same files.
+        mirror: URL of a folder with copies of the published files; None: Zenodo.
+
+    Returns:
+        The prepared files.
 
     Raises:
-        ValueError: a session is unknown, a checksum is wrong, or the content is invalid.
-        OSError: the connection broke; the next call resumes.
+        ValueError: no session is named or one is unknown, a checksum is wrong, or the content is invalid.
+        OSError: the connection broke (the next call resumes), or Zenodo does not return its checksums.
     """
     names, source = _names(sessions), (mirror or PUBLISHED).rstrip("/")
     files = []
@@ -79,7 +82,7 @@ def checksum(session: str, mirror: str | None, say: Say) -> str | None:
 
 
 def published_checksums() -> dict[str, str]:
-    """Download the checksums of the published files from Zenodo: file name -> checksum."""
+    """Download the published files' checksums from Zenodo, by file name. Raises OSError if that fails."""
     import pooch
     import requests
 

@@ -1,15 +1,16 @@
-"""A test of whether a session has its channels in the same order as the sessions around it.
+"""Tests of whether a session has its channels in the same order as the sessions around it.
 
-Electrodes drift, but from one session to the next most channels keep much of their firing rate. A decoder fitted on one
-session still predicts part of the movement in the next. Two tests measure this. If both fail for all of the nearest
-sessions, the channels are in another order, as in 20160630_01 and 20170124_01 of the public release.
+Electrodes drift, but from one session to the next most channels keep much of their firing rate, and a decoder fitted
+on one session still predicts part of the movement in the next. There is one test of each kind of agreement:
 
-- rate correlation: Spearman's correlation of mean rates over channels. For unrelated orders it is 0 +- 1 / sqrt(95) =
-  .10.
+- rate correlation: Spearman's correlation of the channels' mean rates. For unrelated orders it is about 0, with
+  standard deviation 1 / sqrt(95) = .10.
 - transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Square-root counts and velocities
   are z-scored within each session, so that drifting means and gains have no effect.
 
-Both tests use the best of the four nearest sessions, since a neighbour may itself have another order.
+A session is compared with the four nearest sessions. A test uses the best of the four values, since a neighbour may
+itself have another order. If both tests fail, the session's channels are in another order. This holds for 20160630_01
+and 20170124_01 of the public release.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ Measured: -.12 to .25 for seven sessions with permuted channels (eight permutati
 the eight sessions that we have in the usual order.
 """
 NO_TRANSFER = 0.15
-"""R^2 below which the test fails.
+"""R^2 below which the transfer test fails.
 
-Measured on the sessions of `UNRELATED`: -.20 to .07 with permuted channels, .33 to .51 in the usual order.
+Measured on the same sessions as for `UNRELATED`: -.20 to .07 with permuted channels, .33 to .51 in the usual order.
 """
 
 
@@ -51,7 +52,7 @@ class Comparison(NamedTuple):
 
 
 def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Comparison]:
-    """Compare each dated session with its nearest sessions. Empty for fewer than two sessions."""
+    """Compare each dated session with its nearest sessions. Return {} if fewer than two sessions have dates."""
     dated = [recording for recording in recordings if recording.day is not None]
     if len(dated) < 2:
         return {}

@@ -6,14 +6,15 @@ The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it). Arrays are transpo
 |---|---|---|
 | `t` | (1, K) | seconds, every 4 ms |
 | `finger_pos` | (3, K) or (6, K) | z, -x, -y of the fingertip in cm, then angles |
-| `chan_names` | (1, n) | references to text as uint16: "M1 001" to "M1 096", in some files "S1 001" and on |
+| `chan_names` | (1, n) | references to text as uint16: "M1 001" to "M1 096", in some files also "S1 001", ... |
 | `spikes` | (units, n) | references to (1, m) spike times in seconds; unit 0 holds the unsorted spikes |
 
 An empty entry is stored as its MATLAB dimensions, two uint64, with the attribute `MATLAB_empty`. Spikes before the
-behaviour began and after it ended are dropped. Only channels of M1 are used, summed over their units.
+behaviour began and after it ended are dropped. Only channels of M1 are used. The spikes of all units of a channel are
+counted together.
 
-Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges. Velocity
-is the difference of positions divided by the width: the mean velocity within the bin.
+Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges.
+Velocity is the difference of positions divided by the width: the mean velocity within the bin.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ AREA = "M1"
 CHANNELS = 96
 MM_PER_CM = 10.0
 ROUNDING = 1e-6
-"""Fraction of the last bin that may be missing by rounding, since times are sums of 4 ms."""
+"""Largest fraction of the last bin that may be missing, to allow for rounding errors in sums of 4 ms."""
 NEEDED = ("t", "finger_pos", "spikes")
 
 

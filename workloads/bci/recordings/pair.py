@@ -1,7 +1,8 @@
-"""A pair of sessions A and B as data for a decoder, and the errors of classical decoders on it.
+"""A pair of sessions A and B as data for a decoder, and the errors of classical decoders on this pair.
 
-Preprocessing and classical decoders are fitted on A, and applied to B unchanged. If A and B are the same session, A is
-its first half and B its second. That is the control without a gap between sessions.
+Preprocessing and classical decoders are fitted on A, and applied to B unchanged. The only exception is `ridge_refit`
+(see `baselines`). If A and B are the same session, A is its first half and B its second. That is the control without
+a gap between sessions.
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ def windows_b(bins: int) -> tuple[Segment, ...]:
 def baselines(pair: Pair, target: Target) -> dict[str, float]:
     """Compute the errors of the baselines in the last third of session B (`b_late`).
 
-    The baselines are a Wiener filter fitted on A, one refitted on B's first three minutes, a Kalman filter fitted on A,
-    and A's mean.
+    The baselines are `ridge_frozen`, a Wiener filter fitted on A; `ridge_refit`, a Wiener filter fitted on B's first
+    three minutes; `kalman_frozen`, a Kalman filter fitted on A; and `mean`, A's mean.
 
     Returns:
         `NAME_b_late` -> mean squared error of z-scored targets. `ridge_refit` is absent if B is too short.

@@ -23,8 +23,7 @@ from raysweep.workloads.bci.recordings.recording import Recording
 
 Target = Literal["velocity", "position"]
 FLAT = 1e-9
-"""A column is constant, and not scaled, if its standard deviation is at most this fraction of the largest one.
-"""
+"""A column counts as constant, and is not scaled, if its standard deviation is at most `FLAT` times the largest one."""
 
 
 class Transform(NamedTuple):

@@ -36,7 +36,7 @@ from raysweep.workloads.datasets.dataset import data_folder
 from raysweep.workloads.registry import unknown_name
 
 USUAL_MS = 64
-"""Width of bins in a file whose name states none."""
+"""Width of bins in ms, if the file's name states no width."""
 DIGITS = 16
 """Hexadecimal digits of a digest."""
 READ = ("counts", "t_s", "finger_xy_mm", "finger_vel_mm_s", "bin_width_s")
@@ -93,7 +93,7 @@ def session_of(path: Path) -> str:
 
 
 def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Path:
-    """Find the file of a session: with bins of `bin_ms`, or with usual bins that can be merged to this width.
+    """Find the file of a session: with bins of `bin_ms`, or with bins of `USUAL_MS` that can be merged to this width.
 
     Args:
         session: the session's name.
@@ -179,10 +179,10 @@ def digest_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """Return the digest that cells record for a session's data: that of its file or, without a file, that in `KNOWN`.
+    """Return the digest that cells record for a session: from its file, or from `KNOWN` if there is no file.
 
     Raises:
-        ValueError: there is no readable file, and the session is not in `KNOWN`.
+        ValueError: the file is invalid; or there is none, and `KNOWN` has no data for the session and width.
     """
     try:
         path = find(session, bin_ms, folder).resolve()

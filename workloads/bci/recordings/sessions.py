@@ -56,7 +56,7 @@ _DAYS = {
     "201701": "23_02 24_01 27_03 31_02",
 }
 RELEASE = (*(month + day for month, days in _DAYS.items() for day in days.split()), *(s for s in MD5 if "loco" in s))
-"""All published sessions: the 37 of monkey Indy by date, and those of monkey Loco's ten whose names we know."""
+"""Published sessions: all 37 of monkey Indy, by date, and the three of monkey Loco's ten whose names we know."""
 
 
 def original_name(session: str) -> str:

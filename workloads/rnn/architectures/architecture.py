@@ -1,8 +1,8 @@
 """The interface of an architecture: the pure functions through which a learner and its rule use a network.
 
 A learning rule sees an architecture only through its linearised steps. The fused kernels see it through `pack` and
-`unpack`, which put the parameters of all gates into one array. `stacked_gates` and `separate_gates` build both
-functions.
+`unpack`, which put the parameters of all gates into one array. `separate_gates` builds these two functions,
+`stacked_gates` a whole architecture.
 """
 
 from __future__ import annotations

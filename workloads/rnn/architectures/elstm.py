@@ -11,14 +11,15 @@ No unit reads another, so the state Jacobian is diagonal, with diagonal lam. Let
     gains, inputs:   U_z, b_z: pz, [x; 1]                U_f, b_f: pf, [x; 1]
                      w_z:      pz c_{t-1}, [0; 1]        w_f:      pf c_{t-1}, [0; 1]                 (5)
 
-The w_. are separate gates in (5), since c_{t-1} differs from unit to unit and is no shared input. Their path through
-c_{t-1} is part of (4). The influence of a unit's parameters stays within it. So RTRL is exact at O(n n_in) a step in
-time and memory, and there are no connections for a mask to choose from. w_. = 0 makes it a quasi-recurrent network with
-forget gate f.
+The w_. are separate gates in (5), since c_{t-1} differs from unit to unit and is no shared input. The path from
+c_{t-1} through w_. is part of (4). The influence of a parameter stays within its unit. So RTRL is exact at O(n n_in)
+a step in time and memory, and there are no connections for a mask to choose from. With w_. = 0 the eLSTM is a
+quasi-recurrent network with forget gate f.
 
-Differences from the source: the source has an output gate, which reads c_t through a full matrix. It is not part of the
-recurrence but a deeper readout, and is left out here. Every unit's w_. is drawn as the recurrent weight of a network of
-one unit, by the initialiser and scale of recurrent weights. The authors' code draws N(0, 0.1^2). Biases start at 0.
+Differences from the source: the source has an output gate, which reads c_t through a full matrix. This gate is left
+out here, since it is not part of the recurrence but of a deeper readout. Every unit's w_. is drawn as the recurrent
+weight of a network of one unit, by the initialiser and scale of recurrent weights. The authors' code draws N(0,
+0.1^2). Biases start at 0.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ r"""The GRU in its two forms, which differ in the position of the reset gate (Ch
     before:  nn = tanh(W_n (r h_{t-1}) + U_n x_t + b_n)                                               (2b)
     h_t  = (1 - z) nn + z h_{t-1}                       products by element; readout V h_t + c        (3)
 
-W (3 n, n), U (3 n, n_in) and b (3 n,) are stacked by gate in torch's order r, z, n. With pn = (1-z) (1 - nn^2) and pz =
-(h_{t-1} - nn) z (1-z), the two forms are linearised exactly to first order as follows.
+W (3 n, n), U (3 n, n_in) and b (3 n,) are stacked by gate in torch's order r, z, n. With pn = (1-z) (1 - nn^2) and pz
+= (h_{t-1} - nn) z (1-z), the two forms are linearised exactly to first order as follows.
 
 *Reset after the product* (torch, cuDNN). The candidate nn is not linear in its parameters, but it has two
 pre-activations that are: s = W_n h_{t-1} + b_hn and u = U_n x_t + b_n. So there are G = 4 gates r, z, s, u. The last
@@ -14,24 +14,24 @@ one has no recurrent weights.
 
     own = z,   gain = (pn s r (1-r), pz, pn r, pn)                                                    (4)
 
-A parameter acts on its own unit alone within a step, as in an LSTM: one stage.
+Within a step, a parameter acts on its own unit alone, as in an LSTM, so one stage suffices.
 
-*Reset before the product* (Cho et al.). A unit's reset gate affects every other unit in the same step, through W_n. So
-there are two stages over the state (w, y). Recurrent weights read y.
+*Reset before the product* (Cho et al.). A unit's reset gate affects every other unit in the same step, through W_n.
+So there are two stages over the state (w, y). Recurrent weights read y.
 
     (0, h_{t-1}) -> (w, y):  y = r h_{t-1},  w = z h_{t-1} + (1-z) nn at constant nn
         own[w, y] = z,  own[y, y] = r,  gain[w] = (0, pz),  gain[y] = (h_{t-1} r (1-r), 0)            (5)
     (w, y) -> (0, h_t):      own[y, w] = 1,  gain[y] = pn,  recurrent weights W_n, inputs [y; x; 1]   (6)
 
-w is zero in the state itself and only carried from (5) to (6). A mask thins out W_n, too, so the effect of a reset gate
-on other units is masked like any recurrent product. Rules that keep the influence within a unit would lose that effect,
-and are not defined on this form.
+w is zero in the state itself and only carried from (5) to (6). A mask thins out W_n, too, so the effect of a reset
+gate on other units is masked like any recurrent product. Rules that keep the influence within a unit would lose that
+effect, and are not defined on this form.
 
 z = 1 keeps h_{t-1}. r = 1 makes (2b) a tanh RNN with leak 1 - z, and (2a) the same with bias b_n + b_hn. Difference
-from torch: b holds one bias each for r and z, where torch has two that are only ever added. Cho et al. write no biases.
-Biases start at 0.
+from torch: r and z have one bias each. Torch has two for each, and only adds them. Cho et al. write no biases. Biases
+start at 0.
 
-Time and memory are 3 n m a step with m = n + n_in + 1. (4) has G = 4 blocks of n m numbers, zeros included.
+Time and memory are 3 n m a step with m = n + n_in + 1. For (4) they are 4 n m, since its four blocks include zeros.
 """
 
 from __future__ import annotations

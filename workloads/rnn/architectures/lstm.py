@@ -11,9 +11,9 @@ with hc = o (1 - tanh(c_t)^2):
     own[c, c] = f          gain[c] = (g i (1-i), c_{t-1} f (1-f), i (1 - g^2), 0)                    (5)
     own[h, c] = hc f       gain[h] = hc gain[c] + (0, 0, 0, tanh(c_t) o (1-o))                       (6)
 
-This is exact to first order, and one stage: within a step, a parameter acts on its own unit alone. The cell's path to
-itself (5) is not a recurrent connection, so masks leave it whole. At k = 0 nothing is propagated along connections, and
-sparse RTRL is the LSTM's e-prop (Bellec et al. 2020). A cell with f = 1 and i = 0 keeps its value.
+This is exact to first order. One stage suffices, since within a step a parameter acts on its own unit alone. The
+cell's path to itself (5) is not a recurrent connection, so masks leave it whole. At k = 0 nothing is propagated along
+connections, and sparse RTRL is the LSTM's e-prop (Bellec et al. 2020). A cell with f = 1 and i = 0 keeps its value.
 
 Differences from torch: each gate has one bias, where torch has two that are only ever added. The forget bias starts at
 1 by default (Jozefowicz, Zaremba and Sutskever 2015), where torch draws it around 0. There are no peepholes.

@@ -60,11 +60,11 @@ def carry_gathered(
     Args:
         before: J_{t-1} (C, n, G n m).
         after: overwritten with J_t.
-        own: (C, C, n) of this step.
-        gain: (C, G, n) of this step.
-        inputs: (1 or G, m).
+        own: `Stage.own` of this step, (C, C, n).
+        gain: `Stage.gain` of this step, (C, G, n).
+        inputs: `Stage.inputs` of this step, (G, m); (1, m) if all gates share them.
         theta: (G, n, m), the weights of the forward pass.
-        sources: S_i (n, k).
+        sources: (n, k), row i is S_i, the sources of unit i.
         recurrent: number of gates, counted from the first, that read the hidden state.
     """
     components, n, size = before.shape
@@ -114,7 +114,10 @@ def carry_gathered(
 
 @compiled
 def contract(influence: Array, signal: Array, gradient: Array) -> None:
-    """Fill `gradient` (G, n, m) with q_t^T J_t[h], from `influence` J_t (C, n, G n m) and `signal` q_t (n,)."""
+    """Fill `gradient` (G, n, m) with q_t^T J_t[h], where J_t[h] are the rows of the hidden state.
+
+    `influence` is J_t (C, n, G n m), whose last component is that of the hidden state. `signal` is q_t (n,).
+    """
     components, n, _ = influence.shape
     flat = gradient.reshape(-1)
     flat[...] = 0
@@ -126,14 +129,14 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 @compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
-    """Choose each unit's sources by `masks.by_influence`, as `masks.choose` does. Overwrites `sources`.
+    """Choose for each unit the k sources with the highest score `masks.by_influence`. Ties go to the lower index.
 
     Args:
         influence: J_{t-1} (C, n, G n m).
-        theta: (G, n, m).
+        theta: (G, n, m), the weights of the forward pass.
         recurrent: number of gates, counted from the first, that read the hidden state.
         include_self: whether each unit is always one of its own sources; otherwise it never is.
-        sources: (n, k), each row ascending.
+        sources: (n, k), overwritten with the chosen sources of each unit, in ascending order.
     """
     n, k = sources.shape
     rows = influence[influence.shape[0] - 1]

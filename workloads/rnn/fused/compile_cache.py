@@ -3,16 +3,20 @@
 numba's own cache is keyed by the path of the source files. A Ray worker imports this package from a new folder at every
 launch, so it would compile each time. This cache has one folder for each version of the source files. It lies in the
 user's cache folder: `RAYSWEEP_CACHE`, otherwise `XDG_CACHE_HOME`, otherwise `~/.cache`.
+
+Processes that need the same functions at the same time compile them once: one holds a lock, the others wait and load.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import filelock
 import numba
 from numba.core.caching import CacheImpl, _CacheLocator
 
@@ -21,8 +25,12 @@ HERE = Path(__file__).resolve().parent
 COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "replay.py", "update.py")
 
 
+MAX_WAIT_S = 300.0
+"""Seconds to wait for another process that compiles. After that this process compiles, too: the other may have hung."""
+
+
 def sources_digest() -> str:
-    """Compute one digest of all files with compiled functions; these inline one another across files."""
+    """Compute one digest of numba's version and of all files with compiled functions, which inline one another."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name in COMPILED:
         digest.update((HERE / name).read_bytes())
@@ -72,6 +80,35 @@ class BySource(_CacheLocator):
 CacheImpl._locator_classes.insert(0, BySource)  # type: ignore[arg-type]
 
 
+@functools.cache
+def _lock(folder: Path) -> filelock.FileLock:
+    """Return this process's lock on a cache folder. The thread that holds it may take it again."""
+    return filelock.FileLock(folder / "lock", timeout=MAX_WAIT_S)
+
+
+def _compile_once(kernel: Any, compile_or_load: Callable[[Any], Any], signature: Any) -> Any:
+    """Load a function for argument types, or compile it while no other process compiles.
+
+    Args:
+        kernel: numba's dispatcher of the function.
+        compile_or_load: its method `compile`, which looks in the cache first.
+        signature: numba's types of the arguments.
+    """
+    cache = kernel._cache
+    key = cache._index_key(signature, kernel.targetctx.codegen())
+    if key in cache._cache_file._load_index():
+        return compile_or_load(signature)
+    lock = _lock(Path(cache.cache_path))
+    try:
+        lock.acquire()
+    except (filelock.Timeout, OSError, NotImplementedError):  # the latter two: a file system without locks
+        return compile_or_load(signature)
+    try:
+        return compile_or_load(signature)
+    finally:
+        lock.release()
+
+
 def compiled(function: F) -> F:
     """Compile a function by `numba.njit`, cached on disk. Sums may be reordered; NaN and infinity behave as usual."""
     flags = {"reassoc", "contract", "nsz"}
@@ -80,4 +117,6 @@ def compiled(function: F) -> F:
         kernel: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no cache folder can be written: each process compiles for itself
         kernel = numba.njit(**options)(function)
+    else:
+        kernel.compile = functools.partial(_compile_once, kernel, kernel.compile)
     return cast("F", kernel)

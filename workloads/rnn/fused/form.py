@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 ARCHITECTURES = ("tanh_rnn", "lstm", "gru_reset_after")
 LOSSES = ("mse", "half_sse", "cross_entropy")
-OPTIMIZERS = ("adam", "adam_reference", "sgd")
+OPTIMIZERS = ("adam", "adam_reference", "rmsprop", "sgd")
 
 
 class Size(NamedTuple):
-    """The sizes of a learner, from which the cost of a step in microseconds is estimated (an AMD EPYC core, float32).
+    """The sizes of a learner, and estimates of a step's cost in microseconds, on one core of an AMD EPYC in float32.
 
-    The cost is a small overhead, and multiply-adds at the rate that memory allows. It was fitted to measurements of
-    the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of the three estimates agree with the measured ones
-    within a factor of two.
+    A cost is a small overhead plus the time of the multiply-adds, whose rate is limited by memory. The estimates were
+    fitted to measurements of the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of `back_us`, `gathered_us` and
+    `dense_us` agree with the measured ratios within a factor of two.
     """
 
     n: int  # hidden units
@@ -29,7 +29,7 @@ class Size(NamedTuple):
 
     @property
     def back_us(self) -> float:
-        """Estimated microseconds that a replay takes for each step over which the gradient is read back."""
+        """Estimated microseconds of a replay per step that it reads back."""
         return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
 
     @property

@@ -24,7 +24,8 @@ def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Arr
     """Compute J_t by equation (1).
 
     Args:
-        steps: the steps, of one stage each, and their masks (n, n) or None, newest first.
+        steps: the steps, each of one stage, with their masks. The newest is first. A mask is (n, n); None: all
+            connections.
         gates: G.
 
     Returns:

@@ -17,7 +17,7 @@ from raysweep.workloads.rnn.fused.carry import carry, carry_gathered, choose_by_
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 from raysweep.workloads.rnn.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
 from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, Scratch, replay
-from raysweep.workloads.rnn.fused.update import Optimizer, loss_and_error, optimizer_numbers, update
+from raysweep.workloads.rnn.fused.update import Groups, Optimizer, loss_and_error, optimizer_numbers, update
 
 FINISHED, DIVERGED, TOO_DEEP = 0, 1, 2
 """Return codes of `run`.
@@ -75,10 +75,14 @@ class Descent(NamedTuple):
     max_loss: float  # a loss above it ends the run
     clip: float  # greatest global norm of the gradient; 0: no clip
     optimizer: Optimizer
+    groups: tuple[Groups, Groups, Groups]  # of theta, readout and bias
 
 
 class Carried(NamedTuple):
-    """The state that passes from one step to the next, changed in place. Unused `trace` and `influence` are empty."""
+    """The state that passes from one step to the next, changed in place.
+
+    `trace` is empty if it is not used, and so is `influence`.
+    """
 
     state: Array  # (C, n)
     moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat
@@ -257,9 +261,10 @@ def run(
         # update
         counters[UPDATES] += 1
         optimizer_numbers(descent.optimizer, counters[UPDATES], numbers)
-        update(theta.reshape(-1), flat, moments[0], moments[1], scale, descent.optimizer.kind, numbers)
-        update(readout.reshape(-1), flat_readout, moments[2], moments[3], scale, descent.optimizer.kind, numbers)
-        update(bias, error, moments[4], moments[5], scale, descent.optimizer.kind, numbers)
+        kind, groups = descent.optimizer.kind, descent.groups
+        update(theta.reshape(-1), flat, moments[0], moments[1], scale, kind, numbers, groups[0])
+        update(readout.reshape(-1), flat_readout, moments[2], moments[3], scale, kind, numbers, groups[1])
+        update(bias, error, moments[4], moments[5], scale, kind, numbers, groups[2])
         if mean_depth[0] > rule.max_depth and t >= fisher_window and t - counters[START] + 1 <= ring:
             return TOO_DEEP
     return FINISHED

@@ -7,8 +7,9 @@ It uses the weights *of each step*. a_s = dL_t/ds_s has C components; M_s is the
     a_{s-1}[c'] = sum_c own_s[c, c'] a_s[c];  a_{s-1}[h] += sum_g (M_s * W_s[g])^T v_s[g]                (3)
     until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
 
-In exact arithmetic this is the G of carried influence, even while weights change, except for what is cut off at `tol`.
-It takes depth times G n (m + k) operations a step, where carrying J takes k C G n^2 m.
+In exact arithmetic, G equals the gradient from a carried J, even while weights change, except for the part cut off at
+`tol`. The gradient of a step takes G n (m + k) operations for each step that is read back. Carrying J would take
+k C G n^2 m operations a step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):
-    """Ring buffers of the last R steps; step t is at index t % R. The first Gr gates read the hidden state."""
+    """Ring buffers of the last R steps; step t is at index t % R.
+
+    Only the first Gr of the G gates read the hidden state. `weights` holds the recurrent weights of these gates.
+    """
 
     own: Array  # (R, C, C, n)
     gain: Array  # (R, C, G, n)
@@ -35,7 +39,7 @@ class Rings(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """For each of N masks, the units that read each source, source by source (see `masks.readers_of`)."""
+    """N masks, each stored as the units that read each source, in the order of the sources (see `masks.readers_of`)."""
 
     starts: npt.NDArray[np.uint32]  # (N, n + 1)
     readers: npt.NDArray[np.uint32]  # (N, n k)
@@ -86,7 +90,7 @@ def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gra
 
 @compiled
 def pull(v: Array, weights: Array, target: Array) -> None:
-    """Add the recurrent sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
+    """Add the recurrent sum of equation (3) for a full mask: target (n,) += weights (n, n)^T v."""
     n = v.size
     i = 0
     while i + 8 <= n:  # eight rows at once: the target is loaded and stored once for them

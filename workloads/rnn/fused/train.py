@@ -1,9 +1,11 @@
 r"""Online learning by the compiled loop, for the masked-RTRL family (for all rules: `workloads.rnn.training.train`).
 
-At `tol` = 0 the compiled and the readable loop agree up to rounding. The compiled loop reads gradients back over the
-kept steps. This may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
-then computed from these and carried from there on. For small k the compiled loop carries it (`gather_pays`). Otherwise
-the readable loop does, by BLAS's dense product. The selection `dynamic` needs J for its mask, and carries it from the
+The compiled loop carries traces, and influence that stays within units. For the other rules it reads gradients back
+over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
+
+Reading back may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
+then computed from them and carried from there on. The compiled loop carries it for small k (`gather_pays`), otherwise
+the readable loop by BLAS's dense product. The selection `dynamic` needs J for its mask, so J is carried from the
 first step.
 """
 
@@ -49,12 +51,13 @@ CODES = {
     "adam": update.ADAM,
     "adam_reference": update.ADAM_REFERENCE,
     "sgd": update.SGD,
+    "rmsprop": update.RMSPROP,
 }
 HISTORY_BYTES = 5 * 2**29
-"""Maximum size of the kept steps. `replay_cut` counts the replays that ended at the oldest kept step."""
+"""Maximum size of the kept steps, in bytes. `replay_cut` counts the replays that end early at this limit."""
 NOTHING = Schedule()
 AT_ONCE = 200
-"""Maximum number of steps per call of the kernel, after which progress is reported; divides `masks.WEIGHTS_EVERY`."""
+"""Maximum number of steps per kernel call, after which progress is reported. It divides `masks.WEIGHTS_EVERY`."""
 
 
 def train_fused(
@@ -83,13 +86,12 @@ def train_fused(
         progress: called with the completed fraction.
         history_bytes: maximum size of the kept steps.
         schedule: the measurements to make, and their steps.
-        keep_at: the step before which the parameters are copied to `kept`.
+        keep_at: the step before which the parameters are copied to `Trajectory.kept`.
 
     Returns:
-        The run. If the rule replays, its `info` has `credit_horizon`: for each step, over how many steps the
-            learning signal was read back. Its metrics have `carried_from`, the first step at which J was carried,
-            if any; and `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were
-            any.
+        The run. If the rule replays, `info` has `credit_horizon`: for each step, the number of steps over which the
+            learning signal was read back. If J was carried, `metrics` has `carried_from`, the first step at which it
+            was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
@@ -191,6 +193,7 @@ class _Loop:
                 config.beta2 or 0.0,
                 config.epsilon or 0.0,
             ),
+            _groups(learner, config.normalize == "group"),
         )
         within = components if self.form.local else int(self.form.decay is not None)
         parts = self.network.theta, self.network.readout, self.network.bias
@@ -319,10 +322,11 @@ class _Loop:
     def handed_over(self, t: int) -> tuple[Learning, Any]:
         """Return the state from which the readable loop continues after step t, and the rule's initial state."""
         influence = self._influence_at(t)
-        optimizer_state = None
+        optimizer_state: Any = None
         if self.config.optimizer != "sgd":
             m, v = (self.flat(*self.carried.moments[order::2]) for order in (0, 1))
-            optimizer_state = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
+            adam = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
+            optimizer_state = v if self.config.optimizer == "rmsprop" else adam
         theta = self.flat_theta()
         begun = begin(self.learner, theta, self.n, self.data.inputs.shape[1], np.random.default_rng(0))
         state: Any = influence
@@ -357,6 +361,20 @@ class _Loop:
             self.flat_theta(),
             self.findings.arrays(),
         )
+
+
+def _groups(learner: Learner, together: bool) -> tuple[update.Groups, update.Groups, update.Groups]:
+    """Number the groups that the optimiser normalises together, for theta, readout and bias; empty unless `together`.
+
+    Places in theta that belong to no parameter are group 0. Their gradient is 0.
+    """
+    shapes = learner.layout.shapes
+    named = {name: np.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items(), start=1)}
+    parts = (learner.architecture.pack(named), named["V"], named["c"])
+    sizes = np.array([0, *learner.layout.sizes], np.float64)
+    ids = [part.reshape(-1).astype(np.int32) for part in parts]
+    theta, readout, bias = (update.Groups(of, sizes) if together else update.Groups(of[:0], sizes[:0]) for of in ids)
+    return theta, readout, bias
 
 
 def dear_depth(size: Size) -> float:

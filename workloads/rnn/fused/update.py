@@ -6,27 +6,42 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
-ADAM, ADAM_REFERENCE, SGD = 0, 1, 2
+ADAM, ADAM_REFERENCE, SGD, RMSPROP = 0, 1, 2, 3
 
 
 class Optimizer(NamedTuple):
     """An optimiser's settings. Settings that the optimiser does not have are 0."""
 
-    kind: int  # ADAM, ADAM_REFERENCE or SGD
+    kind: int  # ADAM, ADAM_REFERENCE, SGD or RMSPROP
     learning_rate: float
     beta1: float
     beta2: float
     epsilon: float
 
 
+class Groups(NamedTuple):
+    """The groups of flat parameters that RMSprop normalises together; empty if each parameter is normalised alone."""
+
+    of: npt.NDArray[np.int32]  # (size,) group of each parameter; 0 has no parameter of the network
+    sizes: npt.NDArray[np.float64]  # number of parameters of each group
+
+
 @compiled
 def update(
-    parameters: Array, gradient: Array, first: Array, second: Array, scale: Array, kind: int, numbers: Array
+    parameters: Array,
+    gradient: Array,
+    first: Array,
+    second: Array,
+    scale: Array,
+    kind: int,
+    numbers: Array,
+    groups: Groups,
 ) -> None:
     """Update flat parameters and their moments in place, by the gradient times scale[0].
 
@@ -38,12 +53,30 @@ def update(
         scale: (1,) the factor by which the clip scales the gradient.
         kind: the optimiser's code.
         numbers: the numbers from `optimizer_numbers`.
+        groups: the groups of RMSprop.
     """
     rate, _, add1, keep2, add2, correction, epsilon = numbers
     factor = scale[0]
     if kind == SGD:
         for i in range(parameters.size):
             parameters[i] -= rate * (factor * gradient[i])
+        return
+    if kind == RMSPROP:
+        if groups.of.size:
+            means = np.zeros(groups.sizes.size)  # in float64, as a group may have a million parameters
+            for i in range(parameters.size):
+                g = factor * gradient[i]
+                means[groups.of[i]] += g * g
+            for group in range(means.size):
+                means[group] /= max(groups.sizes[group], 1.0)
+            for i in range(parameters.size):
+                second[i] = keep2 * second[i] + add2 * means[groups.of[i]]
+        else:
+            for i in range(parameters.size):
+                g = factor * gradient[i]
+                second[i] = keep2 * second[i] + add2 * (g * g)
+        for i in range(parameters.size):
+            parameters[i] -= rate * (factor * gradient[i] / (np.sqrt(second[i]) + epsilon))
         return
     for i in range(parameters.size):
         g = factor * gradient[i]
@@ -54,7 +87,7 @@ def update(
 
 @compiled
 def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
-    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for update number t, counted from 1."""
+    """Write the constants of update number t, counted from 1, to `numbers` (7,) of the run's dtype."""
     kind, rate, beta1, beta2, epsilon = optimizer
     correction = 1.0
     if kind == ADAM:

@@ -5,12 +5,13 @@ r"""Truncated backpropagation through time with a sliding window of w steps (Wil
         G += I_s^T c                          G (G, n, m)                                          (2)
         c <- D_s^T c                                                                               (3)
 
-G is the gradient of L_t alone, with s_{t-w} taken as constant: biased, but exact while w >= t. Each step is read back
-as it was linearised *then*, with the weights of its time. So w >= t gives RTRL's gradient even while weights change,
-and no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
+G is the gradient of L_t alone, with s_{t-w} taken as constant: it is biased, but exact as long as w >= t. Each step
+is read back with its own linearisation and the weights of that step. So w >= t gives RTRL's gradient even while
+weights change, and no forward pass is repeated. (Reading the window back with the present weights would be another
+rule.)
 
-Window 1 is the immediate gradient, `traces` with decay 0, even with a leak. It is never called RTRL here. Time is w (C
-G n^2 + G n m); memory is w (n + m) and the last w weight matrices.
+Window 1 gives the immediate gradient, which is also that of `traces` with decay 0, with or without a leak. This
+gradient is never called RTRL here. Time is w (C G n^2 + G n m); memory is w (n + m) and the last w weight matrices.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Generates the parts of docs/rules.md that follow from the code: `python -m raysweep.workloads.rnn.rules.describe`.
+"""Generates the parts of docs/rules.md that follow from the code.
 
-A part stands between the comments `<!-- NAME -->` and `<!-- end -->`. Tables come from the registries. Equations come
-from the docstrings of the files that implement them, as their indented blocks.
+Run `python -m raysweep.workloads.rnn.rules.describe`. Each part stands between the comments `<!-- NAME -->` and
+`<!-- end -->`. Tables come from the registries. Equations are the indented blocks in the docstrings of the modules
+that implement them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "feedback": ("symmetric", "random"),
     "order": (1, 2),
 }
-"""Settings that decide whether a rule has a compiled form, with values for which it has one and for which not."""
+"""Settings on which it depends whether the compiled loop runs a rule.
+
+For each setting: a value with which the loop runs the rule, then a value with which it does not.
+"""
 BUILT = {name: kind.build(**kind.defaults) for name, kind in ARCHITECTURES.items()}
 
 
@@ -46,7 +50,10 @@ def assigned(settings: Mapping[str, Scalar]) -> str:
 
 
 def defined_on() -> str:
-    """Format the table of which rule is defined on which architecture. Letters stand for the reasons why one is not."""
+    """Format the table of architectures on which each rule is defined.
+
+    Where a rule is not defined, letters refer to the reasons, which are listed below the table.
+    """
     letters: dict[str, str] = {}
     rows = []
     for rule, entry in RULES.items():
@@ -62,7 +69,7 @@ def defined_on() -> str:
 
 
 def traits() -> str:
-    """Format the table of the rules' traits, and of whether each has a compiled form."""
+    """Format the table of the rules' traits. The last column tells whether the compiled loop runs the rule."""
     rows = []
     for rule, entry in RULES.items():
         exact = [name for name, a in BUILT.items() if entry.exact_on(a) and entry.undefined_on(a) is None]
@@ -80,7 +87,7 @@ def traits() -> str:
 
 
 def k_of(rule: str) -> str:
-    """Describe the k that is recorded if a cell of this rule states none."""
+    """Describe the k that is recorded for a cell of this rule if the cell states no k."""
     entry, n = RULES[rule], 8
     if entry.takes_k:
         return "needed"
@@ -89,7 +96,7 @@ def k_of(rule: str) -> str:
 
 
 def compiled(rule: str) -> str:
-    """Describe whether the compiled loop runs a rule, or with which setting it does."""
+    """Describe whether the compiled loop runs a rule: always, never, or only with a certain setting."""
     settings = RULES[rule].defaults
     for name, choices in CHOICES.items():
         if name in settings:
@@ -126,7 +133,7 @@ def equations(path: Path) -> str:
 
 
 def parts() -> dict[str, str]:
-    """Generate all parts of docs/rules.md that follow from the code, by name."""
+    """Return the generated parts of docs/rules.md: name of the part -> its text."""
     return {
         "defined on": defined_on(),
         "traits": traits(),

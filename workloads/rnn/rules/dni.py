@@ -2,19 +2,20 @@ r"""Decoupled neural interfaces, DNI (Jaderberg et al. 2017): a learned estimate
 
     at_t  = [h_t; y_t; 1]                       features (n + n_out + 1,), y_t the target                    (1)
     s_t   = A at_t                              synthetic gradient (n,) ~ d (L_t + L_{t+1} + ...) / dh_t      (2)
-    r     = A at_{t-1} - (q_{t-1} + D_t^T A_old at_t)    bootstrap: today's guess, a step back                (3)
+    r     = A at_{t-1} - (q_{t-1} + D_t^T A_old at_t)    bootstrap: of a step back, by the present A      (3)
     A    <- A - eta r at_{t-1}^T                A (n, n + n_out + 1), eta `dni_rate`                          (4)
     G_t   = (s_t * alpha d_t) ahat_t^T          with the new A; in general I_t^T s_t, G_t (G, n, m)           (5)
     A_old <- A after every `dni_interval` steps                                                              (6)
 
 D_t is the exact state Jacobian. The other rules look back from a loss; this rule looks ahead from a state. G_t
 estimates the effect of the parameters, as applied at step t, on all future losses, without a horizon. It is biased,
-since A is linear and lags behind, and not exact at a first step. Time is n (n + n_out) + G n (n + m); memory is that of
-A, twice.
+since A is linear and lags behind, and it is not exact at a first step. Time is n (n + n_out) + G n (n + m); memory is
+twice that of A.
 
-What the source leaves open is resolved as by Marschall, Cho and Savin (2020). A is linear and gets the target as input.
-The state before the first step is paired with the first target, and has no learning signal of its own (q = 0). A starts
-at N(0, 1 / (n + n_out + 1)). In contrast to them, no Jacobian is learned. A is kept at a sequence's end.
+Where the source leaves a choice, this rule follows Marschall, Cho and Savin (2020). A is linear and gets the target
+as input. The state before the first step is paired with the first target, and has no learning signal of its own (q =
+0). The entries of A start as draws from N(0, 1 / (n + n_out + 1)). In contrast to Marschall et al., no Jacobian is
+learned. A is kept at a sequence's end.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def dni(dni_rate: float, dni_interval: int = 5) -> Rule:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Estimate the multiply-adds per step: four products with A or D, and the gradient."""
+    """Estimate the multiply-adds per step: four products with A or D, the update of A, and the gradient."""
     return float(n) * (m + 5 * n)
 
 

@@ -6,13 +6,13 @@ r"""Efficient BPTT, E-BPTT(T) (Williams and Peng 1990, BPTT(h; h')): every T ste
         G_t += I_s^T c                   G (G, n, m)                               (2)
         c <- D_s^T c                                                               (3)
 
-G_t is the gradient of the window's summed losses, with the state before the window taken as constant. This is usually
-called truncated BPTT, one window after the other. It is a sum over T losses, not a mean, and comes up to T-1 steps
-late. The readout learns at every step. T = 1 is the immediate gradient.
+G_t is the gradient of the window's summed losses, with the state before the window taken as constant. The rule, whose
+windows follow one another without overlap, is usually called truncated BPTT. G_t is a sum over T losses, not a mean,
+and comes up to T-1 steps late. The readout learns at every step. T = 1 is the immediate gradient.
 
-Each step is read back as it was linearised then. Within a window the recurrent weights do not change, except by an
-optimiser's momentum. G_t is biased as a gradient of L_t. As the gradient of the sum it is exact if the window begins
-with the sequence. Time is G n (C n + m) a step on average, memory T (n + m).
+Each step is read back with its own linearisation. Within a window the recurrent weights do not change, except by an
+optimiser's momentum. G_t is biased as a gradient of L_t. It is the exact gradient of the window's summed losses if
+the window begins with the sequence. Time is G n (C n + m) a step on average, memory T (n + m).
 
 At the end of a sequence an unfinished window is dropped.
 """

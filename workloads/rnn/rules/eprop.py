@@ -5,14 +5,14 @@ r"""E-prop (Bellec et al. 2020): each unit's eligibility follows its own state, 
     q_t    = V^T e_t          `feedback` "symmetric": the learning signal of the readout, q (Q, n)       (3)
     q_t    = B e_t            `feedback` "random": B (Q, n, n_out) drawn once, N(0, 1 / n_out)           (4)
 
-`own` is a unit's path to itself: the leak of the tanh RNN, or the forget gate of the LSTM. The LSTM's path also
-includes the step from c to h, which gives e-prop for LSTM. Recurrent products are taken as constants (stop-gradient),
+`own` is a unit's path to itself. In the tanh RNN it is the leak. In the LSTM it is the forget gate and the path from
+c to h; with this path the rule is e-prop for LSTM. Recurrent products are taken as constants (stop-gradient),
 including a unit's own. Time and memory are C G n m a step.
 
-The gradient is biased. With symmetric feedback it is sparse RTRL's at k = 0, and exact if units have no recurrent
-connections (then it is `rtrl`'s). With random feedback the readout has to align with B first (feedback alignment), and
-the gradient is not exact even at a first step. On the leaky tanh RNN the rule is RFLO. Some implementations keep the
-self-weight W_jj; that is SnAp-1, `snap`.
+The gradient is biased. With symmetric feedback it equals the gradient of sparse RTRL at k = 0. If, in addition, units
+have no recurrent connections, it equals the gradient of `rtrl`, and is exact. With random feedback the readout has to
+align with B first (feedback alignment), and the gradient is not exact even at a first step. On the leaky tanh RNN the
+rule is RFLO. Some implementations keep the self-weight W_jj. With it, the rule is SnAp-1 (see `snap`).
 
 Differences from the source: rate units instead of spiking ones, no low-pass filter of S at the readout (the readout
 here has no leak), and no regularisation of firing rates. The scale of B is ours: B e_t has the size of e_t for any
@@ -62,7 +62,10 @@ def eprop(feedback: str = "symmetric") -> Rule:
 
 
 def nothing_propagated(method: str) -> Callable[[int | None, int, Mapping[str, Any]], tuple[int | None, list[str]]]:
-    """Build the `settle_k` of a rule that propagates nothing between units. The recorded k is 0."""
+    """Build the `settle_k` of a rule that propagates nothing between units.
+
+    It records k = 0, and reports any other k as a problem.
+    """
 
     def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
         if k in (None, 0):

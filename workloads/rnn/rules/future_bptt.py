@@ -4,17 +4,18 @@ r"""Future-facing BPTT, F-BPTT(T) (Marschall, Cho and Savin 2020): the effect of
         c_s += a,   a <- D_s^T a             a = q_t (at h) at first; a, c_s (C, n)                (1)
     G_t = I_{t-T+1}^T c_{t-T+1}              G_t (G, n, m); zero for the first T-1 steps           (2)
 
-c_s sums the gradients of the losses of steps s to s+T-1 with respect to state s. So G_t is the gradient of these T
-losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late, and contains no effect of older
-parameters. Sliding-window BPTT computes the effect of the last T applications on one loss; this rule computes the
-effect of one application on T losses. Summed over all t, with T to the end, they are the same. The readout's gradient
-is that of step t. T = 1 is the immediate gradient.
+c_s is the gradient, with respect to state s, of the summed losses of steps s to s+T-1. So G_t is the gradient of
+these T losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late, and contains no effect
+of older parameters. Sliding-window BPTT computes the effect of the parameters at the last T steps on one loss. This
+rule computes the effect of the parameters at one step on T losses. Summed over all t, with windows that reach to the
+sequence's end, both give the same. The readout's gradient is that of step t. T = 1 is the immediate gradient.
 
-As in the source, D_s in (1) has the activations of step s, but the recurrent weights at t, when the loss is read back.
-This is an error of first order in the learning rate. The gradient is biased as a gradient of L_t at any T > 1. Time is
-T C G n^2 + G n m a step, memory T (C G n + m).
+As in the source, D_s in (1) has the activations of step s, but the recurrent weights at t, when the loss is read
+back. This is an error of first order in the learning rate. The gradient is biased as a gradient of L_t at any T > 1.
+Time is T C G n^2 + G n m a step, memory T (C G n + m).
 
-At the end of a sequence pending credit is dropped, so its last T-1 steps get no recurrent gradient.
+At the end of a sequence, incomplete sums c_s are dropped. So the last T-1 steps of a sequence get no recurrent
+gradient.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def f_bptt(window: int) -> Rule:
     """Build future-facing backpropagation through time.
 
     Args:
-        window: T >= 1, number of losses for which a step's parameters get credit.
+        window: T >= 1, number of losses in each gradient.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Window:

@@ -14,21 +14,21 @@ A and gam are learned by gradient descent. They have to predict the effect of no
     A    <- A - eta err Om_t^T                                                                            (9)
     G_t   = (q_t^T A) * B_t                          with the new A                                      (10)
 
-A_0 = I, gam_0 = `kernel_leak`. The gradient is biased. Once A has changed, it is not exact at a first step either. Time
-is 2 G n m + 3 n^2, which includes the copy's step; memory is G n m + n^2. With A = I, eta = 0 and gam = alpha it is
-RFLO with symmetric feedback.
+A_0 = I, gam_0 = `kernel_leak`. The gradient is biased. Once A has changed, it is not exact at a first step either.
+Time is 2 G n m + 3 n^2, which includes the copy's step; memory is G n m + n^2. With A = I, eta = 0 and gam = alpha it
+is RFLO with symmetric feedback.
 
-A and gam move by about eta sigma^2 a step, since noise enters twice. At the defaults, sigma = 1e-5 and eta = 0.5, they
-stay at their initial values within any run. Measured at n = 5, alpha = 0.3: eta sigma^2 = 1e-3 learns within a thousand
-steps; 3e-3 drives gam below 0, so kap > 1 and everything grows. In float32 hN - h has a rounding error of about 1e-7,
-so sigma should be well above that.
+A and gam move by about eta sigma^2 a step, since noise enters twice. At the defaults, sigma = 1e-5 and eta = 0.5,
+they stay at their initial values within any run. In measurements with n = 5 and alpha = 0.3, eta sigma^2 = 1e-3 is
+enough to learn A and gam within a thousand steps. With 3e-3, gam falls below 0, so kap > 1 and everything grows. In
+float32 hN - h has a rounding error of about 1e-7, so sigma should be well above that.
 
-Differences from the source: this is the form of Marschall, Cho and Savin (2020), whose runs are reproduced here:
-online, with one learning rate for A and gam. A flaw of that form is kept. (6) adds zeta_t to Om_t at once, but zeta_t
-moves the copy only at step t + 1. So (7) compares Om_t with an effect that lags one step, and a learned A becomes
-smaller than the identity, which would be right for the immediate influence. (In a network without leak, alpha = 1, the
-diagonal of A goes to about 0.) At a sequence's end A, gam and the drawn zeta are kept; the rest is reset. The copy
-starts at the network's state.
+Differences from the source: the rule has the form of Marschall, Cho and Savin (2020), whose runs are reproduced here.
+It learns online, with one learning rate for A and gam. A flaw of that form is kept. (6) adds zeta_t to Om_t at once,
+but zeta_t moves the copy only at step t + 1. So (7) compares Om_t with an effect that lags one step, and a learned A
+becomes smaller than the identity. For the immediate influence, the identity would be right. (In a network without
+leak, alpha = 1, the diagonal of A goes to about 0.) At a sequence's end A, gam and the drawn zeta are kept; the rest
+is reset. The copy starts at the network's state.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from raysweep.workloads.rnn.rules.rule import (
 
 
 class Kernel(NamedTuple):
-    """The state of KeRNL from step to step. Names are those of the equations."""
+    """The state that KeRNL carries from step to step. Fields are named as in the equations."""
 
     A: Array  # (n, n)
     gam: Array  # (n,)

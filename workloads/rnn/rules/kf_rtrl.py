@@ -7,14 +7,14 @@ r"""Kronecker-factored RTRL (Mujika, Meier and Steger 2018): the influence as on
     rho0 = sqrt(||F|| / ||A_{t-1}||),   rho1 = sqrt(||Delta|| / ||ahat_t||)                                (5)
     G_t[g, j, l] = (q_t^T B_t)[g, j] A_t[l]                      q_t (Q, n), the last Q components         (6)
 
-If all gates share their inputs, the immediate influence is exactly the Kronecker product of Delta and ahat. So only the
-error of merging two products into one is random: A_t B_t = F A + Delta ahat + c1 c2 (...). The estimate is unbiased for
-constant weights, and exact at the first step. The rule is defined if all gates see the same inputs and a step is one
-stage. Tanh RNN: Delta = diag(alpha d). Time is (C n)^2 G n and memory C G n^2 a step: n times UORO's time. The source
-shows the noise to be n times smaller.
+If all gates share their inputs, the immediate influence is exactly the Kronecker product of Delta and ahat. So only
+the error of merging two products into one is random: A_t B_t = F A + Delta ahat + c1 c2 (...). The estimate is
+unbiased for constant weights, and exact at the first step. The rule is defined if all gates see the same inputs and a
+step is one stage. Tanh RNN: Delta = diag(alpha d). Time is (C n)^2 G n and memory C G n^2 a step: n times UORO's
+time. The source shows the noise to be n times smaller.
 
-As published, except at the start: A and B are zero. If a factor of a product is zero, the product is left out, without
-an epsilon. Marschall, Cho and Savin (2020) start from N(0, 1) (pass such a state to `advance`).
+The rule is as published, except that A and B start at zero. If a factor of a product is zero, the product is left
+out, without an epsilon. Marschall, Cho and Savin (2020) start from N(0, 1) (pass such a state to `advance`).
 """
 
 from __future__ import annotations

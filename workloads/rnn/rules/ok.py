@@ -12,16 +12,16 @@ r"""Optimal Kronecker-sum approximation, r-OK (Benzing, Gauy, Mujika, Martinsson
     G_t[g, j, l] = sum_s (q_t^T A_s)[g, j] u_s[l]                q_t (Q, n), the last Q components        (10)
 
 The r - b largest terms are kept exactly; the b + 1 smallest are mixed into b. The estimate is unbiased for constant
-weights: X X^T has s on its diagonal. Off the diagonal it has, for mixed terms, -(S / b) signs_i signs_j z_i z_j. A step
-adds the variance S^2 / b - sum of the mixed s^2, which is minimal for rank r. r = 1 is KF-RTRL with the best mixing. If
-r is at least the number of steps (or m, or C G n^2), the rule is RTRL. It is defined if all gates see the same inputs
-and a step is one stage. Time is r (C n)^2 G n, and r^2 C G n^2 for (3); memory is r C G n^2 a step.
+weights: X X^T has s on its diagonal. Off the diagonal it has, for mixed terms, -(S / b) signs_i signs_j z_i z_j. A
+step adds the variance S^2 / b - sum of the mixed s^2, which is minimal for rank r. r = 1 is KF-RTRL with the best
+mixing. If r is at least the number of steps (or m, or C G n^2), the rule is RTRL. It is defined if all gates see the
+same inputs and a step is one stage. Time is r (C n)^2 G n, and r^2 C G n^2 for (3); memory is r C G n^2 a step.
 
-Additions to the source: if S = 0, the mixed terms are zero. Singular values at the level of rounding, below (r + 1)
-machine epsilon of the largest, count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above
-rounding. Singular vectors are given a fixed sign, so that equal signs give equal results on every LAPACK. Z is a
-Householder reflection without its first column; (1) does not depend on the choice of Z. The source's last step, to give
-u_s and A_s equal norms, is not needed: by (9) their norms are equal.
+Additions to the source: if S = 0, the mixed terms are zero. Singular values below (r + 1) machine epsilons times the
+largest are rounding errors, and count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above
+rounding. Singular vectors are given a fixed sign, so that the same drawn signs (8) give the same result with every
+LAPACK. Z is a Householder reflection without its first column; (1) does not depend on the choice of Z. The source's
+last step gives u_s and A_s equal norms. It is not needed, since (9) does so already.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def reduce(u: Array, A: Array, drawn: Array) -> tuple[Array, Array]:
 
     Args:
         u: (r + 1, m).
-        A: (r + 1, N).
-        drawn: signs (r + 1,), from the largest singular value to the smallest; those of kept terms are unused.
+        A: (r + 1, N), N = C G n^2.
+        drawn: signs (r + 1,), one per singular value, the largest value first. Signs of kept terms are unused.
 
     Returns:
         The new u (r, m) and A (r, N).

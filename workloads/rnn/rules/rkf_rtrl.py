@@ -1,4 +1,4 @@
-r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): A has gates and units, B states and inputs.
+r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): influence as a random Kronecker product.
 
     J_t[(c, k), (g, j, l)] ~ A_t[g, j] B_t[(c, k), l]            A (G n,), B (C n, m)                      (1)
     F   = D_t B_{t-1},   M[(c, k), l] = sum_g nu[g, k] gain[c, g, k] inputs[g, l]                          (2)
@@ -7,13 +7,14 @@ r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): A has
     rho0 = sqrt(||F|| / ||A_{t-1}||),   rho1 = sqrt(||M|| / ||nu||)                                        (5)
     G_t[g, j, l] = A_t[g, j] (q_t^T B_t)[l]                      q_t (Q, n), the last Q components         (6)
 
-KF-RTRL splits off the inputs of a parameter; this rule splits off its gate and unit. The estimate is unbiased for
-constant weights. The mean of nu M is the immediate influence, since E[nu[g, j] nu[h, k]] is zero except for the same
-gate and unit. The cross products are odd in nu. Gates may have inputs of their own, so the rule is defined if a step is
-one stage. Tanh RNN: M_kl = nu_k alpha d_k ahat_l. Time is (C n)^2 m, memory C n m a step.
+The factor A is indexed by gate and unit of a parameter, B by state and by input. (In KF-RTRL, A is indexed by input,
+and B by the other three.) The estimate is unbiased for constant weights. The mean of nu M is the immediate influence,
+since E[nu[g, j] nu[h, k]] is zero except for the same gate and unit. The cross products are odd in nu, so their mean
+is zero. Gates may have inputs of their own, so the rule is defined if a step is one stage. Tanh RNN: M_kl = nu_k
+alpha d_k ahat_l. Time is (C n)^2 m, memory C n m a step.
 
-As in the source, except at the start: A and B are zero. If a factor of a product is zero, the product is left out,
-without an epsilon. The source starts from N(0, 1) (pass such a state to `advance`).
+The rule is that of the source, except that A and B start at zero. If a factor of a product is zero, the product is
+left out, without an epsilon. The source starts from N(0, 1) (pass such a state to `advance`).
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ r"""Real-time recurrent learning (Williams and Zipser 1989): the exact gradient,
     G_t = q_t^T J_t[h]            q_t (n,) learning signal, G_t (G, n, m)                           (2)
 
 The gradient is exact for constant weights: equal to backpropagation through all t steps. While weights are learned, J
-keeps what it gathered under older weights, as in every online implementation. Time is (C n)^2 G n m, memory C G n^2 m a
-step. If units have no recurrent connections to one another (eLSTM, LRU), J is zero except for a unit's own parameters.
-Only that part is then carried, and time and memory are C G n m.
+still contains influence computed with older weights, as in every online implementation. Time is (C n)^2 G n m, memory
+C G n^2 m a step. If units have no recurrent connections to one another (eLSTM, LRU), J is zero except for a unit's
+own parameters. Only that part is then carried, and time and memory are C G n m.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ def rtrl() -> Rule:
 
 
 def carried(state: Array) -> Array:
-    """Return the influence J (C n, G n m) of a state, which may hold it in full or within units only."""
+    """Return the full influence J (C n, G n m) of a rule's state.
+
+    Args:
+        state: J itself, or (C, G, n, m): the influence of each unit's own parameters on that unit, if J has no other.
+    """
     if state.ndim == 2:
         return state
     components, gates, n, m = state.shape
@@ -50,7 +54,7 @@ def carried(state: Array) -> Array:
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """Return n as the recorded k, since all n sources are kept."""
+    """Return n as the recorded k, since all n sources are kept. Report any other k."""
     if k in (None, n):
         return n, []
     return k, [f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"]

@@ -51,14 +51,14 @@ class Observation(NamedTuple):
 
 
 Info = dict[str, float]
-"""Finite numbers of one step by name, recorded as arrays of the cell."""
+"""Finite numbers that a rule reports at a step, by name. They are recorded as arrays of the cell."""
 
 
 class Rule(NamedTuple):
     """A learning rule as pure functions. Their state is passed in and returned, and their generator is passed in."""
 
     init: Callable[[Shape, np.random.Generator], Any]
-    """(shape, generator for what is drawn once) -> state before the first step, in which the influence is zero."""
+    """(shape, generator for draws made once per run) -> state before the first step; its influence is zero."""
     update: Callable[[Observation, Any, np.random.Generator], tuple[Array, Any, Info]]
     """(observation, state, generator for this step's noise) -> (gradient (G, n, m), new state, info)."""
     reset: Callable[[Any, Any], Any] = lambda state, begun: begun
@@ -100,7 +100,7 @@ class LearningRule(Component[Rule]):
         draws_noise: whether each step draws from the noise generator.
         settle_k: (k, n, settings) -> (the recorded k, problems).
         cost: (n, m, k, settings) -> multiply-adds per step, to leading order, for one gate.
-        needs: properties of an architecture without which the rule is not defined on it.
+        needs: properties that an architecture must have for the rule to be defined on it.
         immediate: whether its gradient is exact at a first step, when there is no past to approximate.
         exact_on: architectures on which the rule is exact although it is biased in general.
     """

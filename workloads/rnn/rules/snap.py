@@ -4,23 +4,25 @@ r"""Sparse n-step approximation, SnAp (Menick et al. 2021): influence is kept if
     P   = [ sum_{s < order} D^s I nonzero ]   where a parameter reaches, its own step counted         (2)
     G_t = q_t^T J_t[h]                        q_t (n,), G_t (G, n, m)                                 (3)
 
-P is fixed at the first step, from the nonzeros of the recurrent weights. Weights count, not Jacobians, since a gate
-that happens to be shut does not disconnect its unit. Units are kept whole, with all components and gates. P[i, g, j]
-says whether unit i keeps the influence of gate g's parameters of unit j.
+P is fixed at the first step, from the nonzeros of the recurrent weights. The nonzeros of the weights count, not those
+of the Jacobians, since a gate that happens to be shut does not disconnect its unit. P has one entry for all
+components of unit i and all of gate g's parameters of unit j: P[i, g, j] says whether unit i keeps the influence of
+these parameters.
 
-Order 1 keeps each unit's own parameters. J is then C G n m numbers, and D is the own paths and the self-weights:
+Order 1 keeps only the influence of each unit's own parameters on the unit. J then has C G n m entries, and D has only
+the units' own paths and self-weights:
 
     S_t[c] = sum_c' (own_t[c, c'] + self-weight) S_{t-1}[c'] + gain_t[c] inputs_t                     (4)
 
-Time and memory are C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m memory.
-It is a reference for what is lost, not a faster rule. If a step has several stages (the GRU that resets before its
-product), parameters of a stage act within the step on further units, through the weights of later stages. P is widened
-to these units, for all gates of the stage alike, and the dense form is used from order 1 on.
+Time and memory are C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m
+memory. It shows what lower orders lose, and is no faster than RTRL. If a step has several stages (the GRU that resets
+before its product), parameters of a stage act within the step on further units, through the weights of later stages.
+P is widened to these units, for all gates of the stage alike, and the dense form is used from order 1 on.
 
-The gradient is biased. It is exact once P contains all that can be reached, at 1 + the longest of the shortest paths
-between two units. So on dense weights order 2 is full RTRL. On one stage order 1 is sparse RTRL at k = 1 with
-`include_self`. In general sparse RTRL masks D, the sources that are read; SnAp masks J, the places where a parameter's
-influence may be. If units have no recurrent connections, SnAp would be RTRL at any order, and is not offered.
+The gradient is biased. It is exact from order 1 + d on, where d is the longest of the shortest paths between two
+units: P then leaves nothing out. So SnAp of order 2 on dense weights is full RTRL. SnAp of order 1 on one stage is
+sparse RTRL at k = 1 with `include_self`. In general, sparse RTRL masks the connections in D, and SnAp masks the
+entries of J. On units without recurrent connections, SnAp would be RTRL at any order, so it is not offered there.
 
 Differences from the source: the pattern is by unit, and J has no sparse storage.
 """
@@ -102,7 +104,7 @@ def reach(step: Step, order: int) -> Mask:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Estimate the multiply-adds per step: those within units at order 1, otherwise RTRL's product."""
+    """Estimate the multiply-adds per step: n m at order 1, otherwise those of RTRL."""
     return float(n) * m if settings["order"] == 1 else float(n) ** 3 * m
 
 

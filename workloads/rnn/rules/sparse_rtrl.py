@@ -4,13 +4,14 @@ r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along only k re
     J_t   = D_t^M J_{t-1} + I_t          J (C n, G n m)                                      (2)
     G_t   = q_t^T J_t[h]                 q_t (n,), G_t (G, n, m)                             (3)
 
-The forward pass uses all of W. The gradient is that of a network whose other recurrent products are constants
-(stop-gradient), so it is biased. At k = n it is RTRL's. The leak or forget path of a unit to itself is not a recurrent
-connection, and is kept whole. One mask serves all gates and all columns of theta. The paper's ring has no
-self-connection. With `include_self` a unit is one of its own k sources, and k = 1 is then SnAp-1 (Menick et al. 2021).
+The forward pass uses all of W. The gradient is that of a network in which all other recurrent products are constants
+(stop-gradient). So it is biased. At k = n it equals RTRL's gradient. The leak or forget path of a unit to itself is
+not a recurrent connection, and is kept whole. One mask serves all gates and all columns of theta. The paper's ring
+has no self-connection. With `include_self` a unit is one of its own k sources, and k = 1 is then SnAp-1 (Menick et
+al. 2021).
 
-Time is k C G n^2 m by gathering, or RTRL's if the dense product is faster (`raysweep.workloads.rnn.influence`). Memory
-is C G n^2 m.
+Time is k C G n^2 m by gathering, or RTRL's if the dense product is faster (`raysweep.workloads.rnn.influence`).
+Memory is C G n^2 m.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Obs
 
 
 class Exact(NamedTuple):
-    """What a Fisher selection gathers during its window: RTRL's exact influence, and the Fisher information."""
+    """The state of a Fisher selection during its window: RTRL's exact influence, and the Fisher information."""
 
     influence: Array  # (C n, G n m) of full RTRL
     fisher: Array  # (n,) float64, sum over steps of a unit's squared gradient
 
 
 class SparseState(NamedTuple):
-    """The influence and its mask, in the form that is faster for this k."""
+    """The influence and its mask. If rows are gathered, each unit's sources are also listed."""
 
     influence: Array  # (C n, G n m)
     mask: Array  # (n, n) zeros and ones
@@ -66,7 +67,7 @@ def sparse_rtrl(
         k: number of sources per unit.
         selection: a name in `SELECTIONS`.
         include_self: whether a unit is one of its own k sources.
-        gather: whether to gather the sources' rows, or use a dense product; None takes the faster one.
+        gather: True gathers the sources' rows, False uses a dense product, None uses the faster of the two.
         fisher_window: window of the Fisher selections, in steps.
     """
     chosen = SELECTIONS[selection]

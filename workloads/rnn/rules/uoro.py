@@ -8,10 +8,11 @@ r"""UORO (Tallec and Ollivier 2018), unbiased online recurrent optimisation: inf
     rho0 = sqrt(||B_{t-1}|| / ||F||),   rho1 = sqrt(||M|| / ||nu||)                                        (5)
     G_t = (q_t . A_t) B_t                                        q_t (Q, n), the last Q components         (6)
 
-The estimate is unbiased for constant weights. In A_t B_t the rhos cancel from F B and from nu M, whose mean is I_t. The
-other two products are odd in nu. So any positive rhos that are even in nu are valid; those of (5) minimise the
-variance. A step applies D to a vector and reads I backwards. So the rule is defined on every architecture, with any
-number of components, gates and stages. Time and memory are G n m + R n^2 a step.
+The estimate is unbiased for constant weights. In A_t B_t the rhos cancel from the products F B and nu M, and the mean
+of nu M is I_t. The other two products are odd in nu, so their mean is zero. So any positive rhos that are even in nu
+are valid; those of (5) minimise the variance. A step only needs the product of D with a vector, and that of a vector
+with I. So the rule is defined on every architecture, with any number of components, gates and stages. Time and memory
+are G n m + R n^2 a step, with R recurrent gates.
 
 Tanh RNN: M_jl = nu_j alpha d_j ahat_l. With one unit and one component, nu^T I_t is exact up to the sign of nu.
 
@@ -175,7 +176,7 @@ def contract(state: RankOne, signal: Array) -> Array:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Estimate the multiply-adds per step: B, and the product of (n, n) with a vector."""
+    """Estimate the multiply-adds per step: the update of B, and the product of an (n, n) matrix with a vector."""
     return float(n) * (m + n)
 
 

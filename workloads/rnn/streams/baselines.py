@@ -1,13 +1,14 @@
 r"""Naive predictions that a network has to beat. A step's prediction uses only data from before its target.
 
 - Persistence predicts no change: z_t = x_t if y_t = x_{t+1}, otherwise the last target seen (`last_target`).
-- RLS over two taps (`rls2`) predicts each coordinate of a series by a linear function of its last two values:
+- Recursive least squares (RLS, `rls2`) predicts each coordinate of a series by a linear function of its last two
+  values:
 
       z_t = w_t . phi_t,   phi_t = (x_t, x_{t-1})                                                     (1)
       w_t = argmin_w sum_{s=1}^{t-1} beta^{t-1-s} (x_{s+1} - w . phi_s)^2 + ridge |w - (1, 0)|^2      (2)
 
-  It is solved by the normal equations, two by two. A sine obeys x_{t+1} = 2 cos(f) x_t - x_{t-1}, and is predicted
-  exactly once two of its steps were seen. In contrast to the textbook's RLS, the ridge does not decay, so weights
+  (2) is solved by its 2 x 2 normal equations. A sine obeys x_{t+1} = 2 cos(f) x_t - x_{t-1}. After two steps that
+  obey this equation, the prediction is exact. In contrast to textbook RLS, the ridge does not decay, so weights
   cannot grow without bound when a series comes to rest. The ridge pulls towards (1, 0), so the first predictions are
   persistence. Time is O(1) per step and coordinate.
 

@@ -3,7 +3,7 @@ r"""The Lorenz system, whose parameter rho changes once.
 The task is to predict the next state (Experiment 2, Table 4).
 
     u' = sigma (v - u),   v' = u (rho - w) - v,   w' = u v - beta w                              (1)
-    s_{t+1} = RK4(s_t, dt) with rho_before for t < shift, else rho_after                         (2)
+    s_{t+1} = RK4(s_t, dt) with rho_before for t < shift + b, else rho_after                     (2)
     x_t = s_{t+b} / scale,   y_t = x_{t+1},   t = 0, 1, ..., T-1                                 (3)
 
 b is the burn-in: the number of steps with rho_before that are left out before t = 0. The first state of all, s_0, is
@@ -11,14 +11,15 @@ b is the burn-in: the number of steps with rho_before that are left out before t
 n_out = 3. x is dimensionless, |x| < 3 at the defaults. Time is in units of the equations, dt per step. Nothing is
 drawn: seeds change the network only.
 
-At rho = 28 the system is chaotic. At 20 it is chaotic only for a while (Sparrow 1982). At the defaults it still goes
-from wing to wing in all 1000 steps after the shift. Later it spirals into one of its two fixed points.
+At rho = 28 the system is chaotic. At 20 the chaos is transient (Sparrow 1982). At the defaults, the state goes from
+wing to wing throughout the 1000 steps after the shift. Later it spirals into one of the two fixed points.
 
-Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, which predicts each coordinate from
-its own last two values.
+Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, which predicts each coordinate
+from its own last two values.
 
 The paper states RK4, the shift and both rho; sigma and beta are the classical ones. It leaves open dt, scale, start,
-burn-in and centring. They were chosen so that the results come near its Table 4. There is no burn-in or centring.
+burn-in and centring. All five were chosen so that the results come near Table 4: by default there is no burn-in, and
+states are never centred.
 """
 
 from __future__ import annotations

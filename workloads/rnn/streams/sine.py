@@ -1,18 +1,18 @@
 r"""A sine whose frequency changes once. The task is to predict the next value (Experiment 1 of the paper).
 
     x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., T-1
-    jump:        phase_t = frequency_before t for t <= shift, frequency_after t for t > shift
+    jump:        phase_t = frequency_before * t for t <= shift, frequency_after * t for t > shift
     continuous:  phase_0 = 0, phase_{t+1} = phase_t + (frequency_before for t < shift, else frequency_after)
 
 Either way y_shift is the first target of the later frequency, so all targets in `pre` are predictable.
 
-Units: frequencies are in radians per step, *without* a factor of 2 pi. (With this factor traces do not fail, so the
-paper cannot have had it.) x is dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
-only.
+Units: frequencies are in radians per step, *without* a factor of 2 pi. (With this factor, the rule `traces` would not
+fail, but in the paper it does. So the paper cannot have used the factor.) x is dimensionless, |x| <= 1. n_in = n_out
+= 1. Nothing is drawn: seeds change the network only.
 
 Naive baselines: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2 (0.0050 before and 0.0447 after the
-shift at the default frequencies); `rls2`, exact a few steps after the start and after the shift, since two past values
-predict a sine.
+shift at the default frequencies); `rls2`, exact a few steps after the start and after the shift, since two past
+values predict a sine.
 
 The paper's text leaves open whether the phase jumps; the default is the literal reading, sin(f t).
 """
@@ -33,7 +33,8 @@ def wave(stops: Sequence[int], frequencies: Sequence[float], phase: Literal["jum
     """Compute the series x_0 ... x_T, (T + 1, 1), with one frequency after another.
 
     Args:
-        stops: ascending; frequency i ends with the target of step stops[i] - 1. The last stop is T.
+        stops: the end of each frequency, ascending: frequency i is last used at x[stops[i]], the target of step
+            stops[i] - 1. The last stop is T.
         frequencies: radians per step, one for each stop.
         phase: as for `sine`.
     """

@@ -13,7 +13,10 @@ from raysweep.workloads.rnn.component import Component
 
 
 class Segment(NamedTuple):
-    """A named segment of a stream: steps start <= t < stop. Metrics contain its name, such as `pre`."""
+    """A named segment of a stream: steps start <= t < stop.
+
+    Its name, such as `pre`, is part of the names of metrics.
+    """
 
     name: str
     start: int
@@ -54,8 +57,8 @@ class StreamKind(Component[Stream]):
 
     Args:
         build: (steps, generator, own settings by keyword) -> stream.
-        defaults: the settings in `Config` that belong to it.
-        problems: (steps, own settings) -> reasons why they are impossible together, one line each.
+        defaults: the stream's own settings, which are fields of `Config`, with their defaults.
+        problems: (steps, own settings) -> reasons why these values are impossible together, one line each.
         inputs: own settings -> n_in.
         classes: whether targets are one-hot. The loss must then be cross entropy, and accuracy is measured.
     """

@@ -1,8 +1,8 @@
-"""Removal of what killed launches left on the driver's machine. The next launch of the same user does it.
+"""Removal of leftovers of killed launches from the driver's machine, by the same user's next launch.
 
-Each launch on Ray has a folder `launch-ID` in the user's scratch folder. It contains the folder of an embedded
-Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the launch's
-folder is a leftover. Processes of the session may still run then: Ray's workers die with the driver, but Ray's
+Each launch has a folder `launch-ID` in the user's scratch folder. It contains the code for the workers, the folder of
+an embedded Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the
+launch's folder is a leftover. Processes of the session may still run then: workers die with the driver, but Ray's
 agents do not.
 """
 
@@ -16,11 +16,13 @@ import signal
 import sys
 from pathlib import Path
 
-from raysweep.orchestrator.executors.ray.worker import fault_folder
+from raysweep.orchestrator.executors.worker import fault_folder
 from raysweep.orchestrator.process import ProcessNote
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
+STAGE = "stage"
+"""Name of the folder, in a launch's folder, with the code for its workers."""
 _SESSION = re.compile(r"session_[\w.-]{20,100}")
 _MAX_SOCKET = 107 if sys.platform == "linux" else 103
 """Maximum length of a socket's path."""
@@ -46,16 +48,17 @@ class LaunchFolder:
         temporary.replace(self.path / _OWNER)
 
     def for_ray(self) -> Path | None:
-        """Return this folder as the place of an embedded Ray's session, since no other user can enter it.
+        """Return this folder as the place for an embedded Ray's session, since no other user can enter it.
 
-        None if the paths of Ray's sockets would be too long here. Ray then chooses the place of the session.
+        Return None if the paths of Ray's sockets in it would be too long. Ray then chooses a folder.
         """
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
     def end_processes(self) -> None:
         """Start a shell that kills the processes of the launch's Ray session after a second.
 
-        By then this process has ended. If they were killed earlier, Ray's threads would crash this process.
+        By then this process has ended. If the session's processes were killed earlier, Ray's threads would crash this
+        process.
         """
         pids = _processes(_places(self.path, self._session))
         if pids:
@@ -69,10 +72,11 @@ class LaunchFolder:
 
 
 def end_leftovers() -> list[str]:
-    """Remove what dead launches have left on this machine. Returns one line about it, or none if nothing was found.
+    """Remove leftovers of dead launches from this machine, and return a line of text about them.
 
-    A launch is dead if its process ran in this boot and container and has ended. The folders of dead launches are
-    removed, and this user's processes whose command lines name a dead launch's Ray session are killed.
+    The result is a list with this line; it is empty if there were none. A launch is dead if its driver's process ran
+    in this boot and container and has ended. The launch's folder is removed. Processes of this user whose command
+    lines name the launch's Ray session are killed.
     """
     launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):
@@ -86,7 +90,7 @@ def end_leftovers() -> list[str]:
     if not launches:
         return []
     what = "a launch that was killed" if launches == 1 else f"{launches} launches that were killed"
-    return [f"cleaned up after {what}" + (f" ({ended} processes of Ray)" if ended else "")]
+    return [f"cleaned up after {what}" + (f" ({ended} processes)" if ended else "")]
 
 
 def _session(note: ProcessNote) -> Path | None:
@@ -102,8 +106,8 @@ def _session(note: ProcessNote) -> Path | None:
 
 
 def _places(folder: Path, session: Path | None) -> list[bytes]:
-    """Return prefixes of paths that occur in the command lines of a launch's Ray processes."""
-    return [os.fsencode(folder / "session_"), *([os.fsencode(session)] if session is not None else [])]
+    """Return prefixes of paths that occur in the command lines of a launch's processes."""
+    return [os.fsencode(path) for path in (folder / "session_", folder / STAGE, session) if path is not None]
 
 
 def _processes(places: list[bytes]) -> list[int]:

@@ -1,0 +1,1 @@
+"""The executor of worker processes on this machine, without Ray."""
