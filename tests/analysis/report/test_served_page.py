@@ -1,4 +1,4 @@
-"""The page of `raysweep serve` in a real Chromium, while a launch on Ray writes the store.
+"""The page of `raysweep serve` in a real Chromium, while a launch writes the store.
 
 Skipped where there is no Chromium (Debian: `apt install chromium`).
 """
