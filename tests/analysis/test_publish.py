@@ -16,6 +16,8 @@ from raysweep.analysis.tables import TABLES
 from raysweep.orchestrator.errors import InputError
 from tests.analysis.store_frames import frame, one_seed
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 def test_results_are_the_same_bytes_twice_and_say_what_they_lack(tmp_path: Path) -> None:
     cells = frame(cell for seed in (42, 123) for cell in one_seed(seed))

@@ -15,6 +15,8 @@ from raysweep.analysis.claims.follow_up import SEEDS_1024, SEEDS_BCI
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import load_all
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 Fill = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 

@@ -19,6 +19,8 @@ from raysweep.analysis.publish import write
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import load_all
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 LEVELS = {"traces": 0.23, "rtrl": 0.0006, "sparse_rtrl": 0.0015, "bptt": 0.0015}
 Mse = Callable[[Mapping[str, Any]], float | None]
 

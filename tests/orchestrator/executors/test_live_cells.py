@@ -54,9 +54,14 @@ def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("reaches", [True, False], ids=["worker reaches store", "through the driver"])
 @pytest.mark.parametrize(
-    "address", [(), pytest.param(("--address", "local"), marks=pytest.mark.slow)], ids=["processes", "Ray"]
+    ("address", "reaches"),
+    [
+        pytest.param((), True, id="processes-worker reaches store"),
+        pytest.param((), False, id="processes-through the driver", marks=pytest.mark.slow),
+        pytest.param(("--address", "local"), True, id="Ray-worker reaches store", marks=pytest.mark.slow),
+        pytest.param(("--address", "local"), False, id="Ray-through the driver", marks=pytest.mark.slow),
+    ],
 )
 def test_cells_are_seen_while_they_run_and_keep_what_they_logged(
     write, folder: Path, address: tuple[str, ...], *, reaches: bool
