@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 # The tests start hundreds of processes of Python: they keep byte code, whatever the shell's settings are.
 PYTEST := PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest -q
-FAST   := -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+FAST   := -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 .PHONY: run test test-slow browser chaos check format bench results docs wheel clean
 

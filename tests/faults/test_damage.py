@@ -15,7 +15,7 @@ from tests.memory_store import MemoryStorage
 DAMAGES = 20
 
 
-@pytest.mark.parametrize("place", ["results", "s3://memory/store"])
+@pytest.mark.parametrize("place", ["results", pytest.param("s3://memory/store", marks=pytest.mark.slow)])
 def test_each_answer_after_damage_is_the_same_or_an_error_that_names_the_file(
     place: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -395,7 +395,13 @@ def test_gap_is_eq_12_of_means_over_seeds() -> None:
     assert "n = 1 to 2 seeds." in caption
 
 
-@pytest.mark.parametrize("name", FIGURES)
+DRAWN_TWICE = ("step", "curves", "gap")
+"""Figures of the fast tests, by the three ways of drawing: points, bands, and marks beside text."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in DRAWN_TWICE else [pytest.mark.slow]) for name in FIGURES]
+)
 def test_two_saves_are_the_same_to_the_byte(name: str, tmp_path: Path) -> None:
     """Of one figure and of two drawn alike; whatever the caller's settings of matplotlib."""
     import matplotlib

@@ -160,6 +160,7 @@ def test_predicates_are_checked_while_planning(cli: Cli, write: Write) -> None:
     assert "select one of them" in cli("plan", "toy.toml").stderr
 
 
+@pytest.mark.slow
 def test_best_of_hundreds_of_settings_takes_seconds(write: Write) -> None:
     """Neither names nor differences are compared setting by setting, which takes the square of their number."""
     write("many.py", "def run(cell, context):\n    return {'loss': cell.config['x'] + cell.seed / 10}\n")

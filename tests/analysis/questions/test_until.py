@@ -114,6 +114,7 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     assert ended_cells().height == cells.height
 
 
+@pytest.mark.slow
 def test_equal_settings_end_within_the_margin_or_at_the_budget(cli: Cli, write: Write) -> None:
     write("toy.py", WORKLOAD)
     equal = PAIR.format("good", "same")
@@ -194,6 +195,7 @@ def test_a_metric_that_no_cell_has_ends_the_launch(cli: Cli, write: Write) -> No
     assert "did you mean 'loss'?" in ended.stdout
 
 
+@pytest.mark.slow
 def test_seeds_of_another_launch_count_and_come_after_those_before(cli: Cli, write: Write) -> None:
     """On a short budget the cheapest question is closed first. Extra seeds do not change its verdict."""
     write("toy.py", WORKLOAD)

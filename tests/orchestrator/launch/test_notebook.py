@@ -39,7 +39,9 @@ def texts(cell: Any) -> str:
     )
 
 
-@pytest.mark.parametrize("inline", [pytest.param(True, id="inline"), pytest.param(False, id="in processes")])
+@pytest.mark.parametrize(
+    "inline", [pytest.param(True, id="inline"), pytest.param(False, id="in processes", marks=pytest.mark.slow)]
+)
 def test_a_notebook_from_its_function_to_the_best_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: bool
 ) -> None:

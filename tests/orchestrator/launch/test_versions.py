@@ -156,7 +156,7 @@ def notebook(executor: str, near: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("executor", ["inline", "processes"])
+@pytest.mark.parametrize("executor", ["inline", pytest.param("processes", marks=pytest.mark.slow)])
 def test_a_function_of_a_notebook_runs_and_its_versions_are_told_apart(folder: Path, executor: str) -> None:
     """An edit of a function that it calls, of a global and of a class counts; that of something else does not."""
     assert notebook(executor, folder / "near.py") == [

@@ -117,6 +117,7 @@ def test_a_launch_leaves_few_files(sweep: Sweep, folder: Path) -> None:
     assert "raysweep-compaction" not in [t.name for t in threading.enumerate()]
 
 
+@pytest.mark.slow
 def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
     ended, seen = threading.Event(), []
 
@@ -167,6 +168,7 @@ def test_a_full_disk_stops_it_and_not_the_launch(sweep: Sweep, monkeypatch: pyte
     check_whole()
 
 
+@pytest.mark.slow
 def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, length, count = 4, 200_000, 24  # 3.2 MB a segment, 77 MB in all, that hardly compress
     chance = np.random.default_rng(0)
@@ -195,7 +197,7 @@ def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: p
     assert 2**20 < pool.max_memory() < 40 * 2**20 < wanted.nbytes * 0.6
 
 
-@pytest.mark.parametrize("mode", ["die-in-merge", "die-deleting"])
+@pytest.mark.parametrize("mode", ["die-in-merge", pytest.param("die-deleting", marks=pytest.mark.slow)])
 def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path, mode: str) -> None:
     Path("s.toml").write_text(sweep.text)
     words = [*ALTERED, mode, "launch", "s.toml", "--inline"]

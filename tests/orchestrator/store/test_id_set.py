@@ -30,6 +30,7 @@ def test_it_is_a_set(batches: list[list[str]], others: list[str]) -> None:
     assert [one in ids for one in others] == [one in plain for one in others]
 
 
+@pytest.mark.slow
 def test_it_takes_little() -> None:
     tracemalloc.start()
     ids = IdSet()

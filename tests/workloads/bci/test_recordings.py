@@ -192,6 +192,7 @@ def test_components_are_those_of_the_covariance():
     np.testing.assert_allclose(transform.input_scaler.scale_**2, values[::-1][:5] * 299 / 300)
 
 
+@pytest.mark.slow
 def test_components_do_not_depend_on_threads():
     """Nor on what was loaded before: SciPy's BLAS, which fits them, is loaded by the first fit."""
     code = """
