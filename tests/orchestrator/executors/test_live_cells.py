@@ -21,7 +21,7 @@ CELLS = """
         context.log(0, loss=1.0)
         context.log(1, loss=0.5)
         if cell.method == "dies":
-            time.sleep(2)
+            time.sleep(4)  # a state takes two heartbeats through the driver
             os.write(1, b"last words\\n")
             os._exit(9)
         while not os.path.exists("go on"):
