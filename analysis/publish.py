@@ -6,7 +6,8 @@ python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/res
 A store may also be a file of cells that `--save` wrote; such cells have no arrays.
 
 If there are cells of fresh seeds (`FRESH`), the pages are of these, and the folder `paper-seeds` has the same pages of
-the other cells, which are of the paper's seeds. An experiment without fresh seeds has its other cells on both.
+the other cells, which are of the paper's seeds. An experiment, or a size of its network, without fresh seeds has its
+other cells on both.
 
 Tables and figures that cannot be made from the cells are listed instead. Exit code 2 means that a store does not exist
 or that the folder cannot be written.
@@ -42,13 +43,15 @@ def pages(source: Source) -> dict[str, Source]:
     """Divide cells by seeds. Returns subfolder -> the cells of its pages; one entry if no fresh seed is done."""
     cells = source.cells
     fresh = pl.col("seed").is_in(FRESH)
-    renewed = cells.filter(fresh & (pl.col("status") == "done"))["experiment"].unique()
+    network = [name for name in ("experiment", "hidden") if name in cells.columns]
+    renewed = cells.filter(fresh & (pl.col("status") == "done")).select(network).unique()
     if renewed.is_empty():
         return {"": source}
-    of_renewed = pl.col("experiment").is_in(renewed.implode())
+    others = cells.filter(~fresh)
+    without = others.join(renewed, on=network, how="anti", nulls_equal=True, maintain_order="left")
     return {
-        "": source._replace(cells=cells.filter(fresh | ~of_renewed)),
-        OF_THE_PAPER: source._replace(cells=cells.filter(~fresh)),
+        "": source._replace(cells=pl.concat([cells.filter(fresh), without])),
+        OF_THE_PAPER: source._replace(cells=others),
     }
 
 

@@ -42,6 +42,8 @@ PARTS = (
         for rate, text in ((3e-4, "3e-4"), (5e-4, "5e-4"), (1e-3, "1e-3"))
     ),
 )
+MAX_NAMED = 10
+"""Maximum number of recoveries beyond the axis that the caption lists."""
 SHOWN = (-50.0, 350.0)
 """Axis range in percent; values beyond it are hollow marks at the edge, and the caption lists them."""
 _select = parts_of("scale", PARTS)
@@ -127,8 +129,10 @@ def caption(source: Source) -> str:
         "recovery; the paper's: mean and sd at n = 64, seeds at n = 256"
     )
     if outside.height:
-        values = ", ".join(f"{value:.0f}" for value in sorted(outside["recovery"].to_list()))
-        what += f"; beyond the axis, hollow at its edge: {values} %"
+        values = [f"{value:.0f}" for value in sorted(outside["recovery"].to_list())]
+        if len(values) > MAX_NAMED:
+            values = [f"{len(values)} from {values[0]} to {values[-1]}"]
+        what += f"; beyond the axis, hollow at its edge: {', '.join(values)} %"
     return caption_of(what, parts, f"{LAST}, on Lorenz {ALL}")
 
 
