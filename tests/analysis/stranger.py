@@ -131,7 +131,7 @@ def main() -> int:
     store, page = Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8")
     if store.is_file():
         cells = pd.read_parquet(store)
-        fresh = cells["seed"] >= 1000  # the page is of fresh seeds, in experiments that have some
+        fresh = cells["seed"].between(1000, 1199)  # the page is of fresh seeds, in experiments that have some
         cells = cells[fresh | ~cells["experiment"].isin(cells[fresh]["experiment"].unique())]
     else:
         cells = pd.concat(pd.read_parquet(path) for path in sorted(store.glob("cells/*.parquet")))
