@@ -81,11 +81,11 @@ def roundings(source: Source) -> list[Rounding]:
     cells = source.cells.filter(pl.col("experiment") == EXPERIMENT)
     configs = [json.loads(text) for text in cells["config"]]
     keys = [tuple(config.get(name) for name in SETTINGS) for config in configs]
-    found = []
+    parts = []
     for own in sorted(set(keys), key=lambda key: (key[0] != "float32", key[1] != "fused", key[2])):
         part = cells.filter(pl.Series([key == own for key in keys], dtype=pl.Boolean))
-        found.append(Rounding(dict(zip(SETTINGS, own, strict=True)), Reader(source._replace(cells=part))))
-    return found
+        parts.append(Rounding(dict(zip(SETTINGS, own, strict=True)), Reader(source._replace(cells=part))))
+    return parts
 
 
 def judged_again(line: Line, among: Sequence[Rounding]) -> Rounded:

@@ -156,8 +156,8 @@ def build(
     for name in names[:MAX_EXPERIMENTS]:
         own = cells.filter(pl.col("experiment") == name)
         of_metrics = metrics.tabulate(own.filter(pl.col("status") == "done"), metric_names, MAX_METRICS, MAX_VARIANTS)
-        asked = [q for sweep in own["sweep"].unique() if sweep in parsed for q in parsed[sweep].questions]
-        direction = choose([m.name for m in of_metrics.tables], metric_names, better, asked)
+        declared = [q for sweep in own["sweep"].unique() if sweep in parsed for q in parsed[sweep].questions]
+        direction = choose([m.name for m in of_metrics.tables], metric_names, better, declared)
         tables[name] = of_metrics, None if direction is None else result_of(own, variants, direction)
     best = {name: result.rows["variant"].to_list() for name, (_, result) in tables.items() if result is not None}
     curves = curves_of(store, done, [*tables], best)

@@ -45,7 +45,7 @@ def is_outcome(name: str) -> bool:
 
 
 def choose(
-    names: Sequence[str], requested: Sequence[str], better: str | None, asked: Iterable[Question]
+    names: Sequence[str], requested: Sequence[str], better: str | None, questions: Iterable[Question]
 ) -> Direction | None:
     """Choose the metric of an experiment's result; None if the experiment has no metric.
 
@@ -55,9 +55,9 @@ def choose(
         names: the metrics of the experiment that have a table, in order.
         requested: the metrics that were requested by name.
         better: the direction that was requested, or None.
-        asked: questions of the experiment's sweeps.
+        questions: the questions of the experiment's sweeps.
     """
-    of_question = {q.metric: q.better for q in asked if q.metric in names}
+    of_question = {q.metric: q.better for q in questions if q.metric in names}
     candidates = [name for name in requested if name in names] or [*of_question] or [*filter(is_outcome, names)]
     candidates = candidates or list(names)
     if not candidates:

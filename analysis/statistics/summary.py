@@ -8,6 +8,7 @@ nothing to recover. Rules and reasons: `docs/verdicts.md`.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-12
 """Relative size of a standard error that is rounding only: all seeds have the same value."""
 _NUMBERS = ("average", "low", "high")
+
+
+def geometric_mean(name: str) -> pl.Expr:
+    """Build the geometric mean of a column, which keeps its name."""
+    return pl.col(name).cast(pl.Float64).log().mean().exp()
 
 
 def averages(values: pl.DataFrame, *, geometric: bool) -> pl.DataFrame:
@@ -43,12 +49,13 @@ def _mean(columns: Columns) -> Array:
     return result
 
 
-def mean_recoveries(rated: pl.DataFrame) -> pl.DataFrame:
+def mean_recoveries(rated: pl.DataFrame, by_definition: Collection[str | None] = ()) -> pl.DataFrame:
     """Compute the recovery of each row as a ratio of means, 100 x mean gain / mean gap, in percent.
 
     Args:
         rated: a frame that a function of `analysis.statistics.recovery` returns. It needs the columns `row`, `gain`
             and `gap`, with one row per seed.
+        by_definition: the rows of 0 % and 100 %, which get no interval.
 
     Returns:
         Columns `row`, `average`, and `low` and `high`, the ends of the 95 % interval. All are null if the mean gap is
@@ -56,7 +63,9 @@ def mean_recoveries(rated: pl.DataFrame) -> pl.DataFrame:
             without any variation over seeds, or if the mean gap is not positive in more than 5 % of the bootstrap
             resamples.
     """
-    return _estimated(rated.drop_nulls(["gain", "gap"]), ("gain", "gap"), _recovery)
+    summary = _estimated(rated.drop_nulls(["gain", "gap"]), ("gain", "gap"), _recovery)
+    estimated = ~pl.col("row").is_in([key for key in by_definition if key is not None])
+    return summary.with_columns(pl.when(estimated).then(end).alias(end) for end in ("low", "high"))
 
 
 def _recovery(columns: Columns) -> Array:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import polars as pl
+
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, Row, sparse
-from raysweep.analysis.statistics.summary import averages
+from raysweep.analysis.statistics.summary import geometric_mean
 from raysweep.analysis.tables.spec import Comparison, Measured, Panel
 
 RATES = {1e-4: "1e-4", 3e-4: "3e-4", 1e-3: "1e-3", 3e-3: "3e-3"}
@@ -29,12 +31,12 @@ def _panel(rate: float, text: str) -> Panel:
 
 def _best_rates(measured: Sequence[Measured]) -> list[str]:
     """Note each rule's best rate. It is chosen on the seeds that are averaged, so its error is a little optimistic."""
+    labels = {row.key: row.label for row in ROWS}
     best: dict[str, tuple[float, str]] = {}
     for part in measured:
-        for key, average in averages(part.values, geometric=True).select("row", "average").iter_rows():
-            if key in {row.key for row in ROWS}:
-                best[key] = min(best.get(key, (average, part.panel.label)), (average, part.panel.label))
-    labels = {row.key: row.label for row in ROWS}
+        values = part.values.filter(pl.col("row").is_in([*labels])).drop_nulls("value")
+        for key, average in values.group_by("row").agg(geometric_mean("value")).iter_rows():
+            best[key] = min(best.get(key, (average, part.panel.label)), (average, part.panel.label))
     ranked = sorted(best.items(), key=lambda entry: entry[1])
     named = "; ".join(f"{labels[key]} {average:.2g} at {rate}" for key, (average, rate) in ranked)
     return [f"Each at its best rate, chosen on the same seeds: {named}."] if named else []

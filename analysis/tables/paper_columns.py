@@ -61,7 +61,7 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
         prefixed(averages(by_seed, geometric=quantity == "mse"), f"{name}_"),
         at_seeds(by_seed, "value", "seed_"),
         prefixed(_one(paper, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
-        prefixed(_ratios(rated, floor, ceiling), "recovery_"),
+        prefixed(mean_recoveries(rated, (floor, ceiling)), "recovery_"),
         at_seeds(rated, "recovery", "recovery_seed_"),
     ]
     for part in parts:
@@ -89,12 +89,6 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
     return pl.concat(
         [printed, computed.join(printed, on="row", how="anti", maintain_order="left")], how="diagonal_relaxed"
     )
-
-
-def _ratios(rated: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """Return the recoveries as ratios of means; floor and ceiling, which define them, have no interval."""
-    defined = pl.col("row").is_in([floor, ceiling])
-    return mean_recoveries(rated).with_columns(pl.when(~defined).then(end).alias(end) for end in ("low", "high"))
 
 
 def _one(

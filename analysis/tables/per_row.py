@@ -24,11 +24,10 @@ def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -
         - `_n`, `_absent`: the numbers of seeds with and without a recovery,
         - `_seed_...`: the recovery of each seed.
     """
-    ratios = prefixed(mean_recoveries(rated), f"{name}_")
+    ratios = prefixed(mean_recoveries(rated, by_definition), f"{name}_")
     seeds = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
-    spreads = [f"{name}_{part}" for part in ("low", "high", "sd")]
-    summary = join(seeds, ratios).with_columns(pl.when(~defined).then(part).alias(part) for part in spreads)
+    summary = join(seeds, ratios).with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd"))
     return join(summary, at_seeds(rated, "recovery", f"{name}_seed_"))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
-from raysweep.analysis.statistics.summary import averages, mean_recoveries
+from raysweep.analysis.statistics.summary import geometric_mean, mean_recoveries
 from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel, per_panel
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
@@ -64,7 +64,7 @@ def _winners(part: Measured) -> list[str]:
         end: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
         for end, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
     }
-    means = averages(whole, geometric=True)["average"].sort()
+    means = whole.group_by("row").agg(geometric_mean("value"))["value"].sort()
     ratio = means[-1] / means[0]
     return [
         f"{part.panel.label}, of the paper's five selections on {n} seed{'s' * (n > 1)}: "

@@ -228,28 +228,28 @@ class _Handler(BaseHTTPRequestHandler):
         if name and self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             self._send(403, "text/plain", b"not for other sites\n")
             return
-        asked = {key: values[-1] for key, values in parse_qs(address.query).items()}
+        parameters = {key: values[-1] for key, values in parse_qs(address.query).items()}
         try:
-            self._answer(name, asked)
+            self._answer(name, parameters)
         except (RaysweepError, ValueError) as error:
             self._send(400, "application/json", json.dumps({"problem": str(error)}).encode())
         except FileNotFoundError:
             self._send(503, "application/json", b'{"problem": "the store was changing; try again"}')
 
-    def _answer(self, name: str, asked: dict[str, str]) -> None:
+    def _answer(self, name: str, parameters: dict[str, str]) -> None:
         site, as_json = self.server.site, "application/json"
         if name == "":
             self._send(200, "text/html", site.page())
         elif name == "state":
             self._send(200, as_json, json.dumps(site.state()).encode())
         elif name == "sql":
-            self._send(200, as_json, json.dumps(site.answer(asked.get("q", ""))).encode())
+            self._send(200, as_json, json.dumps(site.answer(parameters.get("q", ""))).encode())
         elif name == "log":
-            self._send(200, "text/plain", site.log(asked.get("cell", "")).encode())
+            self._send(200, "text/plain", site.log(parameters.get("cell", "")).encode())
         elif name == "artifacts":
-            self._send(200, as_json, json.dumps(site.artifacts(asked.get("cell", ""))).encode())
+            self._send(200, as_json, json.dumps(site.artifacts(parameters.get("cell", ""))).encode())
         elif name == "artifact":
-            path, content = site.artifact(asked.get("cell", ""), int(asked.get("number", "-1")))
+            path, content = site.artifact(parameters.get("cell", ""), int(parameters.get("number", "-1")))
             self._send(200, "application/octet-stream", content, path.rpartition("/")[2])
         else:
             self._send(404, "text/plain", b"there is no such page\n")

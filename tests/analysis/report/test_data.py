@@ -11,7 +11,6 @@ import hashlib
 import html
 import re
 import sqlite3
-from collections.abc import Iterator
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -24,22 +23,12 @@ from raysweep.analysis.report import build
 from raysweep.analysis.report.data import rows_of
 from raysweep.analysis.report.html import to_html
 from raysweep.orchestrator.store.reader import Store
-from tests.analysis.report import hostile_sweep
 
 SQLITE = {
     "sql-wasm.js": "d6a9cc234ef1104c49d5c3756bc5c85e312213e9d072fdcdb4523089a51d0fcd",
     "sql-wasm.wasm": "6918fd54c1192011b85af0365a819411285bb5579b9ae6a7308778a1750a2765",
 }
 """SHA-256 digests of the files of sql.js 1.17.0 as published."""
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RAYSWEEP_STORE", raising=False)
-        yield Store(hostile_sweep.make(folder))
 
 
 class Deviation:

@@ -6,7 +6,6 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import altair
@@ -33,15 +32,6 @@ from raysweep.orchestrator.cli.analysis import report
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from tests.analysis.report import hostile_sweep
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("own")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RAYSWEEP_STORE", raising=False)
-        yield Store(hostile_sweep.make(folder))
 
 
 @pytest.fixture(scope="module")
