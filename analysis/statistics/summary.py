@@ -30,7 +30,7 @@ def averages(values: pl.DataFrame, *, geometric: bool) -> pl.DataFrame:
     """Average the values of each row over seeds. Seeds without a value, such as diverged runs, are left out.
 
     Args:
-        values: columns `row` and `value`, one row per seed.
+        values: columns `row`, `seed` and `value`, one row per seed.
         geometric: whether to take the geometric mean; then all values must be positive.
 
     Returns:
@@ -53,8 +53,8 @@ def mean_recoveries(rated: pl.DataFrame, by_definition: Collection[str | None] =
     """Compute the recovery of each row as a ratio of means, 100 x mean gain / mean gap, in percent.
 
     Args:
-        rated: a frame that a function of `analysis.statistics.recovery` returns. It needs the columns `row`, `gain`
-            and `gap`, with one row per seed.
+        rated: a frame that a function of `analysis.statistics.recovery` returns. It needs the columns `row`, `seed`,
+            `gain` and `gap`, with one row per seed.
         by_definition: the rows of 0 % and 100 %, which get no interval.
 
     Returns:
@@ -80,7 +80,8 @@ def _estimated(frame: pl.DataFrame, names: tuple[str, ...], statistic: Statistic
     from raysweep.analysis.statistics.inference import estimate  # loads NumPy
 
     rows = []
-    for (row,), part in frame.group_by("row", maintain_order=True):
+    # Resampled intervals depend on the order of seeds: it must not be the order in which a store lists its cells.
+    for (row,), part in frame.sort("seed", maintain_order=True).group_by("row", maintain_order=True):
         columns = {name: part[name].cast(pl.Float64).to_numpy() for name in names}
         estimated = estimate(statistic, columns)
         varies = estimated.error > _ROUNDING * max(1.0, abs(estimated.value))

@@ -81,6 +81,7 @@ def test_saved_cells_give_the_same_tables_and_claims_and_name_no_machine(tmp_pat
     to_file(source, tmp_path / "cells.parquet")
     assert b"secret" not in (tmp_path / "cells.parquet").read_bytes()
     again = from_file(tmp_path / "cells.parquet")
+    assert source.cells["cell_id"].to_list() != again.cells["cell_id"].to_list()  # in another order
     for folder, part in (("one", source), ("two", again)):
         write(part, tmp_path / folder, figures=False)
     files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}

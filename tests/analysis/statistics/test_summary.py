@@ -14,7 +14,7 @@ approx = pytest.approx
 
 
 def test_errors_are_averaged_geometrically_and_accuracies_arithmetically() -> None:
-    frame = pl.DataFrame({"row": ["a", "b", "a", "a"], "value": [1.0, 5.0, 100.0, None]})
+    frame = pl.DataFrame({"row": ["a", "b", "a", "a"], "seed": [1, 1, 2, 3], "value": [1.0, 5.0, 100.0, None]})
     geometric = averages(frame, geometric=True)
     assert geometric.select("row", "average").rows() == [("a", approx(10.0)), ("b", approx(5.0))]
     assert averages(frame, geometric=False)["average"].to_list() == [approx(50.5), approx(5.0)]
@@ -23,14 +23,14 @@ def test_errors_are_averaged_geometrically_and_accuracies_arithmetically() -> No
 
 def test_the_interval_contains_students() -> None:
     """Values e^(-1), 1, e: mean of ln 0, standard error 1 / sqrt(3), t(.975, 2 degrees of freedom) 4.3027."""
-    frame = pl.DataFrame({"row": ["a"] * 3, "value": [math.exp(x) for x in (-1, 0, 1)]})
+    frame = pl.DataFrame({"row": ["a"] * 3, "seed": [1, 2, 3], "value": [math.exp(x) for x in (-1, 0, 1)]})
     (_, average, low, high) = averages(frame, geometric=True).row(0)
     half = 4.3027 / math.sqrt(3)
     assert (average, low, high) == (approx(1), approx(math.exp(-half), rel=1e-3), approx(math.exp(half), rel=1e-3))
 
 
 def test_equal_values_have_no_interval() -> None:
-    assert averages(pl.DataFrame({"row": ["a"] * 3, "value": [0.5] * 3}), geometric=True).row(0) == (
+    assert averages(pl.DataFrame({"row": ["a"] * 3, "seed": [1, 2, 3], "value": [0.5] * 3}), geometric=True).row(0) == (
         "a", approx(0.5), None, None,
     )  # fmt: skip
 
@@ -49,7 +49,9 @@ def test_a_recovery_is_the_mean_gain_over_the_mean_gap() -> None:
 
 
 def test_without_a_mean_gap_there_is_nothing_to_recover() -> None:
-    rated = pl.DataFrame({"row": ["a", "a"], "gain": [1.0, 1.0], "gap": [1.0, -1.0]})
+    rated = pl.DataFrame({"row": ["a", "a"], "seed": [1, 2], "gain": [1.0, 1.0], "gap": [1.0, -1.0]})
     assert mean_recoveries(rated).row(0) == ("a", None, None, None)
-    many = pl.DataFrame({"row": ["a"] * 4, "gain": [1.0, 2.0, 3.0, 4.0], "gap": [-1.0, -1.0, -1.0, 4.0]})
+    many = pl.DataFrame(
+        {"row": ["a"] * 4, "seed": [1, 2, 3, 4], "gain": [1.0, 2.0, 3.0, 4.0], "gap": [-1.0, -1.0, -1.0, 4.0]}
+    )
     assert mean_recoveries(many).row(0) == ("a", approx(1000.0), None, None)  # most resamples have no gap
