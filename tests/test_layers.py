@@ -15,7 +15,7 @@ FLOORS = {
         {"code"}, {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
-        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
+        {"publish", "transport"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
         {"statistics"}, {"rendering", "errors"},
     ),
 }  # fmt: skip

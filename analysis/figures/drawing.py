@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raysweep.analysis.cells.methods import Row
-from raysweep.analysis.cells.source import Source
 from raysweep.orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Input = TypeVar("Input")
+"""Type of what a figure is drawn from: a `Source`, or a frame of cells."""
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of a one-column and a two-column figure."""
@@ -87,13 +89,13 @@ def _style() -> Iterator[None]:
         yield
 
 
-def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
+def drawn(draw: Callable[[Input], Figure]) -> Callable[[Input], Figure]:
     """Decorate a drawing function so that it uses our fonts and line widths, whatever the caller's settings are."""
 
     @functools.wraps(draw)
-    def styled(source: Source) -> Figure:
+    def styled(cells: Input) -> Figure:
         with _style():
-            figure = draw(source)
+            figure = draw(cells)
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # a second layout would shift elements slightly
             return figure

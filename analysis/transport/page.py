@@ -1,0 +1,95 @@
+"""Writes `docs/transport.md` with its figures from cells: the answers to all questions of Experiments A to C.
+
+python -m raysweep.analysis.transport.page [--store results [OTHER ...]] [--to docs] [--save CELLS.parquet]
+
+A store may also be a file of cells that `--save` wrote. Exit code 2 means that a store does not exist or that the
+folder cannot be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from raysweep.analysis.cells.source import from_store
+from raysweep.analysis.transport import multiverse_page
+from raysweep.analysis.transport.experiment import Experiment, columns_read, section
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.text import printable
+
+EXPERIMENTS: tuple[Experiment, ...] = (multiverse_page.EXPERIMENT,)
+HEAD = """# When is propagating k paths worth it?
+
+The paper (arXiv 2603.15195) claims that a few paths of gradient transport are enough, its follow-up (arXiv 2603.28750)
+that none are needed. The experiments on this page ask under which conditions. Each question, its zone and its
+statistic are in `analysis/transport/`, and were committed before the first scored cell was run.
+
+*Yes* means that the 95 % interval of the number lies in the question's zone, *no* that it lies outside, *on the margin*
+that the number is known well and lies at the zone's end, *open* that these units cannot tell. *Yes* and *no* hold after
+Holm's correction over the questions of an experiment. Intervals are those of [the ledger](verdicts.md#intervals).
+
+This page is written by `python -m raysweep.analysis.transport.page --store docs/results/transport/cells.parquet`, from
+the saved cells; `make paper` runs everything anew."""
+
+
+def page(cells: pl.DataFrame, figures: Path | None = None) -> str:
+    """Write the page, in Markdown; draw its figures into a folder if one is given."""
+    return "\n\n".join([HEAD, *(section(experiment, cells, figures) for experiment in EXPERIMENTS)]) + "\n"
+
+
+def read(stores: list[str]) -> pl.DataFrame:
+    """Read the cells of the experiments from stores, or from files that `save` wrote.
+
+    Raises:
+        InputError: a store or a file cannot be read.
+    """
+    names = [name for experiment in EXPERIMENTS for name in experiment.experiments]
+    frames = []
+    for store in stores:
+        if store.endswith(".parquet"):
+            try:
+                frames.append(pl.read_parquet(store))
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise InputError(f"{store}: cannot read cells: {error}") from None
+        else:
+            frames.append(from_store(Store(store).require()).cells)
+    cells = pl.concat([frame.filter(pl.col("experiment").is_in(names)) for frame in frames], how="diagonal_relaxed")
+    return cells.select(columns_read(EXPERIMENTS, cells)).unique(maintain_order=True)
+
+
+def save(cells: pl.DataFrame, path: Path) -> None:
+    """Write the done cells as one Parquet file; the same cells give the same bytes."""
+    done = cells.filter(pl.col("status") == "done")
+    full = [name for name in done.columns if done[name].null_count() < done.height]
+    keys = [name for name in full if not name.startswith(("mse_", "accuracy_", "persistence_", "constant_"))]
+    done.select(full).sort(keys, nulls_last=True).write_parquet(path, compression="zstd", compression_level=15)
+
+
+def main() -> None:
+    """Run the command that this module documents."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", nargs="+", default=["results"], help="stores or saved cells, which are combined")
+    parser.add_argument("--to", default="docs")
+    parser.add_argument("--save", metavar="CELLS.parquet", help="also write the done cells to this file")
+    options = parser.parse_args()
+    try:
+        cells = read(options.store)
+        figures = Path(options.to) / "results" / "transport"
+        figures.mkdir(parents=True, exist_ok=True)
+        (Path(options.to) / "transport.md").write_text(page(cells, figures), encoding="utf-8")
+        if options.save is not None:
+            save(cells, Path(options.save))
+    except (RaysweepError, OSError) as error:
+        if isinstance(error, OSError):
+            error = InputError(f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}")
+        for problem in error.problems:
+            print(f"error: {printable(problem)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

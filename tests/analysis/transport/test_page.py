@@ -1,0 +1,48 @@
+"""The page of Experiments A to C follows from its saved cells, and has every question with its query."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from raysweep.analysis.transport.page import EXPERIMENTS, page, read, save
+
+ROOT = Path(__file__).parents[3]
+CELLS = ROOT / "docs" / "results" / "transport" / "cells.parquet"
+pytestmark = pytest.mark.usefixtures("few_resamples")
+EMPTY = pl.DataFrame(schema={"experiment": pl.String, "status": pl.String})
+
+
+def test_without_cells_the_page_is_the_plan() -> None:
+    text = page(EMPTY)
+    for experiment in EXPERIMENTS:
+        for question in experiment.questions:
+            assert f"| {question.name} | {question.words} | not run |" in text
+            assert f"```sql\n{question.query}\n```" in text
+
+
+def test_names_of_questions_are_unique() -> None:
+    names = [question.name for experiment in EXPERIMENTS for question in experiment.questions]
+    assert len(set(names)) == len(names)
+
+
+def test_saved_cells_are_read_again(tmp_path: Path) -> None:
+    cells = pl.DataFrame(
+        {
+            "experiment": ["multiverse_sine", "multiverse_sine", "another"],
+            "method": ["rtrl", "traces", "rtrl"],
+            "seed": [1, 1, 1],
+            "status": ["done", "failed", "done"],
+            "mse_post_last_500": [0.5, None, 0.1],
+            "peak_rss_mib": [1.0, 2.0, 3.0],
+        }
+    )
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    cells.write_parquet(first)
+    save(read([str(first)]), second)
+    again = read([str(second)])
+    assert again.columns == ["experiment", "method", "seed", "status", "mse_post_last_500"]
+    assert again.rows() == [("multiverse_sine", "rtrl", 1, "done", 0.5)]
+    bytes_before = second.read_bytes()
+    save(again, second)
+    assert second.read_bytes() == bytes_before
