@@ -64,10 +64,17 @@ def _is_misspelt(table: dict[str, Any]) -> bool:
     return key not in VALUE_NAMES and isinstance(value, list) and is_near
 
 
-def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
-    """Read the values that a block has for a setting; add problems to `problems`."""
+def read_axis(value: Any, where: str, problems: list[str], *, repeats: bool = False) -> Axis:
+    """Read the values that a block has for a setting; add problems to `problems`.
+
+    Args:
+        value: the value in the file.
+        where: its place in messages.
+        problems: the list to which problems are added.
+        repeats: whether a value may appear several times, as in a list of `zip`.
+    """
     if not isinstance(value, dict):
-        return Axis(read_values(value, where, problems))
+        return Axis(read_values(value, where, problems, repeats=repeats))
     when = value.get("when")
     if when is not None and (not is_line(when) or not when.strip()):
         problems.append(f"{where}.when: {short_repr(when)} is not an SQL predicate, such as \"optimizer = 'sgd'\"")
@@ -89,15 +96,26 @@ def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
         if not isinstance(given, list):
             problems.append(f"{at}: {short_repr(given)} is not a list; write {source} = [{_bare(given)}]")
             return Axis((), when=when)
-        return Axis(read_values(given, at, problems), when=when, is_drawn=source == "choice")
+        values = read_values(given, at, problems, repeats=repeats)
+        return Axis(values, when=when, is_drawn=source == "choice")
     if source in ("linspace", "logspace"):
         return Axis(_space(source, given, at, problems), when=when)
     bounds = _bounds(source, given, at, problems)
     return Axis((), source, bounds, when, is_drawn=True)
 
 
-def read_values(value: Any, where: str, problems: list[str], *, own_rule: bool = False) -> tuple[Any, ...]:
-    """Return the distinct values of a key. With `own_rule`, the caller checks each value."""
+def read_values(
+    value: Any, where: str, problems: list[str], *, own_rule: bool = False, repeats: bool = False
+) -> tuple[Any, ...]:
+    """Return the values of a key; add problems to `problems`.
+
+    Args:
+        value: a value or a list of values.
+        where: its place in messages.
+        problems: the list to which problems are added.
+        own_rule: whether the caller checks each value.
+        repeats: whether a value may appear several times.
+    """
     if value is None:
         problems.append(f"{where}: missing; give a value or a list of values")
         return ()
@@ -106,6 +124,8 @@ def read_values(value: Any, where: str, problems: list[str], *, own_rule: bool =
         problems.append(f"{where}: an empty list makes no cells; add at least one value")
     for item in () if own_rule else values:
         check_value(item, where, problems)
+    if repeats:
+        return tuple(values)
     distinct = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
     if len(distinct) < len(values):
         repeated = next(v for i, v in enumerate(values) if v in values[:i])

@@ -133,14 +133,17 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
         if not isinstance(each, str):
             problems.append(f"{where}.needs: {short_repr(each)} is not the name of a block")
     names_method = "method" in table
-    methods = _methods(table.pop("method", ANY_METHOD), f"{where}.method", problems)
-    ks = _ks(table.pop("k"), f"{where}.k", problems) if "k" in table else (None,)
+    zipped = set(_flat(table.get("zip", [])))
+    methods = _methods(table.pop("method", ANY_METHOD), f"{where}.method", problems, repeats="method" in zipped)
+    ks = _ks(table.pop("k"), f"{where}.k", problems, repeats="k" in zipped) if "k" in table else (None,)
     has_sample = "sample" in table
     sample = _sample(table.pop("sample"), f"{where}.sample", problems) if has_sample else None
     keys = {key: table.pop(key, []) for key in ("zip", "where", "exclude")}
     before = len(problems)
     names = read_names(table, where, quoted, problems, is_values)
-    axes = {name: read_axis(value, f"{where}.{name}", problems) for name, value in names.items()}
+    axes = {
+        name: read_axis(value, f"{where}.{name}", problems, repeats=name in zipped) for name, value in names.items()
+    }
     if not has_sample and len(problems) == before:
         problems += [
             f"{where}.{name}: {axis.distribution or 'choice'} draws values, but the block has no sample; add sample = "
@@ -148,14 +151,14 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
             for name, axis in axes.items()
             if axis.is_drawn
         ]
-    lengths = {name: 0 if axis.distribution else len(axis.values) for name, axis in axes.items()}
-    lengths |= {"method": len(methods), "k": len(ks) if ks != (None,) else 0}
+    lists: dict[str, tuple[Any, ...]] = {name: () if axis.distribution else axis.values for name, axis in axes.items()}
+    lists |= {"method": methods, "k": ks if ks != (None,) else ()}
     return Block(
         methods=methods,
         ks=ks,
         axes=axes,
         resources=resources,
-        zipped=_zipped(keys["zip"], lengths, f"{where}.zip", problems, complete=len(problems) == before),
+        zipped=_zipped(keys["zip"], lists, f"{where}.zip", problems, complete=len(problems) == before),
         where=_predicates(keys["where"], f"{where}.where", problems),
         exclude=_predicates(keys["exclude"], f"{where}.exclude", problems),
         sample=sample,
@@ -165,16 +168,22 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
     )
 
 
-def _methods(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
-    methods = read_values(value, where, problems, own_rule=True)
+def _flat(names: Any) -> list[str]:
+    """Return the names in the value of the key `zip`, which is not checked yet."""
+    parts = names if isinstance(names, list) else []
+    return [name for part in parts for name in (part if isinstance(part, list) else [part]) if isinstance(name, str)]
+
+
+def _methods(value: Any, where: str, problems: list[str], *, repeats: bool) -> tuple[str, ...]:
+    methods = read_values(value, where, problems, own_rule=True, repeats=repeats)
     for method in methods:
         if not method or not is_line(method):
             problems.append(f"{where}: {short_repr(method)} is not one line of text of 1 to 300 characters")
     return tuple(method for method in methods if isinstance(method, str))
 
 
-def _ks(value: Any, where: str, problems: list[str]) -> tuple[int | None, ...]:
-    ks = read_values(value, where, problems, own_rule=True)
+def _ks(value: Any, where: str, problems: list[str], *, repeats: bool) -> tuple[int | None, ...]:
+    ks = read_values(value, where, problems, own_rule=True, repeats=repeats)
     for k in ks:
         if isinstance(k, bool) or not isinstance(k, int):
             ranges = f"; {ONLY_SEEDS}" if like_a_range(k) else ""
@@ -213,16 +222,16 @@ def _predicates(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
 
 
 def _zipped(
-    value: Any, lengths: Mapping[str, int], where: str, problems: list[str], *, complete: bool
+    value: Any, lists: Mapping[str, tuple[Any, ...]], where: str, problems: list[str], *, complete: bool
 ) -> tuple[tuple[str, ...], ...]:
     """Read the key `zip`, and return its groups of names; add problems to `problems`.
 
     Args:
         value: the value of the key.
-        lengths: the number of values of each name, 0 if it has no list.
+        lists: the values of each name; empty if it has no list.
         where: the key's place in messages.
         problems: the list to which problems are added.
-        complete: whether `lengths` has all names of the block.
+        complete: whether `lists` has all names of the block.
     """
     if value == []:
         return ()
@@ -234,16 +243,21 @@ def _zipped(
     counts = Counter(name for group in groups for name in group)
     problems += [f"{where}: {name!r} appears twice" for name, count in counts.items() if count > 1]
     for group in groups:
-        missing = [name for name in group if not lengths.get(name)]
+        missing = [name for name in group if not lists.get(name)]
         problems += [
             f"{where}: {name!r} has no list of values in this block"
-            if name in lengths
-            else f"{where}: {unknown_name('setting', name, [n for n, length in lengths.items() if length])}"
+            if name in lists
+            else f"{where}: {unknown_name('setting', name, [n for n, values in lists.items() if values])}"
             for name in missing
-            if complete or name not in lengths
+            if complete or name not in lists
         ]
-        known = {name: lengths[name] for name in group if lengths.get(name)}
-        if len(set(known.values())) > 1:
-            shown = ", ".join(f"{name} has {length}" for name, length in known.items())
+        known = {name: lists[name] for name in group if lists.get(name)}
+        if len({len(values) for values in known.values()}) > 1:
+            shown = ", ".join(f"{name} has {len(values)}" for name, values in known.items())
             problems.append(f"{where}: the lists differ in length: {shown}; give each as many values")
+        elif not missing:
+            steps = [repr(step) for step in zip(*known.values(), strict=True)]  # 1, 1.0 and true are three values
+            if repeated := next((i for i, step in enumerate(steps) if step in steps[:i]), None):
+                values = ", ".join(f"{name} = {short_repr(own[repeated])}" for name, own in known.items())
+                problems.append(f"{where}: {values} appears twice; remove one of them")
     return tuple(tuple(group) for group in groups)

@@ -176,6 +176,15 @@ def test_zipped_lists_are_taken_in_step() -> None:
     ]
 
 
+def test_a_zipped_list_may_repeat_a_value() -> None:
+    zipped = "[[grid]]\nzip = ['method', 'lr']\nmethod = ['adam', 'adam', 'sgd']\nlr = [0.1, 0.2, 0.1]"
+    assert [(row["method"], row["lr"]) for row in settings(zipped)] == [("adam", 0.1), ("adam", 0.2), ("sgd", 0.1)]
+    assert problems("[[grid]]\nzip = ['a', 'b']\na = [1, 2, 1]\nb = [3, 3, 3]") == [
+        "grid[0].zip: a = 1, b = 3 appears twice; remove one of them"
+    ]
+    assert problems("[[grid]]\na = [1, 2, 1]") == ["grid[0].a: 1 appears twice; remove one of them"]
+
+
 # Predicates
 
 
