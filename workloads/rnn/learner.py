@@ -57,6 +57,12 @@ class LearnerConfig(BaseModel):
     radius_min: float | None = Field(default=None, ge=0, le=1, description="of lru: least initial |lam|")
     radius_max: float | None = Field(default=None, ge=0, le=1, description="of lru: greatest initial |lam|")
     phase_max: float | None = Field(default=None, gt=0, description="of lru: greatest initial phase, radians")
+    fan_in: Annotated[int | None, AddedLater(None)] = Field(
+        default=None, ge=1, description="of sparse_tanh_rnn: units that each unit reads"
+    )
+    graph: Annotated[int | None, AddedLater(None)] = Field(
+        default=None, ge=0, description="of sparse_tanh_rnn: which graph of connections"
+    )
     recurrent_init: InitializerName = "orthogonal"
     recurrent_scale: float = Field(default=0.3, ge=0, description="gain of the recurrent weights")
     input_init: InitializerName = "normal"
@@ -140,6 +146,9 @@ def settle_learner(
         settings, more = resolve(label, getattr(config, label), registry, owned, config)
         values |= settings
         problems += more
+    fan_in = values.get("fan_in")
+    if isinstance(fan_in, int) and fan_in > config.hidden:
+        problems.append(f"fan_in = {fan_in} with hidden = {config.hidden}; valid: 1 to {config.hidden}")
     if method not in RULES:
         return k, values, [*problems, unknown_name("method", method, RULES)]
     own, rule_problems = resolve("method", method, RULES, RULE_SETTINGS, config)

@@ -15,6 +15,7 @@ from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.architectures.gru import gru_reset_after, gru_reset_before
 from raysweep.workloads.rnn.architectures.lru import lru
 from raysweep.workloads.rnn.architectures.lstm import lstm, sigmoid
+from raysweep.workloads.rnn.architectures.sparse_rnn import places
 from raysweep.workloads.rnn.architectures.tanh_rnn import tanh_rnn
 from raysweep.workloads.rnn.initial import Initial
 from raysweep.workloads.rnn.linearization import at_state, pull_back, push, read_back, transition
@@ -31,7 +32,13 @@ CASES = {
     "elstm": "elstm",
     "lru": "lru",
 }
-MASKED = ("lstm", "gru_reset_after", "gru_reset_before", "tanh_rnn")  # those with connections between units
+MASKED = (
+    "lstm",
+    "gru_reset_after",
+    "gru_reset_before",
+    "sparse_tanh_rnn",
+    "tanh_rnn",
+)  # those with connections between units
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 sizes = st.fixed_dictionaries(
     {"n": st.integers(1, 5), "n_in": st.integers(1, 3), "n_out": st.integers(1, 3), "seed": st.integers(0, 1000)}
@@ -96,6 +103,12 @@ def tanh_step(P, product, state, x):
     return (torch.tanh(product(P["W"], state[0]) + P["U"] @ x + P["b"]),)
 
 
+def sparse_step(P, product, state, x):
+    n = len(state[0])
+    W = torch.zeros(n, n, dtype=P["W"].dtype).index_put([torch.tensor(at) for at in places(n, min(4, n), 0)], P["W"])
+    return tanh_step({**P, "W": W}, product, state, x)
+
+
 def lstm_step(P, product, state, x):
     c, h = state
     W, U, b = P["W"].chunk(4), P["U"].chunk(4), P["b"].chunk(4)
@@ -134,6 +147,7 @@ def lru_step(P, product, state, x):
 
 STEPS = {
     "tanh_rnn": tanh_step,
+    "sparse_tanh_rnn": sparse_step,
     "lstm": lstm_step,
     "gru_reset_after": gru_after_step,
     "gru_reset_before": gru_before_step,
