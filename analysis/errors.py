@@ -15,6 +15,10 @@ class MissingSeeds(InputError):
     """The row of 0 % or 100 % recovery lacks seeds that other rows have. The message lists these seeds."""
 
 
+class NoArrays(InputError):
+    """Done cells lack a recorded array that a table or figure shows. The message counts them and lists their seeds."""
+
+
 class AmbiguousCells(InputError):
     """Cells of several settings match, but one setting is needed. The message lists the differences.
 

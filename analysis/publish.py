@@ -3,30 +3,37 @@
 python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--save CELLS.parquet]
     [--without-figures]
 
-A store may also be a file of cells that `--save` wrote; such cells have no arrays.
+A store may also be a file of cells that `--save` wrote. Beside it, `--save` writes `arrays.parquet`: the recorded
+arrays that claims, tables and figures read, without those of experiments that would make it larger than about 4 MB.
+What is left out is listed. If several stores have a cell, it is taken, with its arrays, from the first that is named.
 
 If there are cells of fresh seeds (`FRESH`), the pages are of these, and the folder `paper-seeds` has the same pages of
 the other cells, which are of the paper's seeds. An experiment, or a size of its network, without fresh seeds has its
 other cells on both.
 
-Tables and figures that cannot be made from the cells are listed instead. Exit code 2 means that a store does not exist
+Tables and figures that cannot be made from the cells are listed instead; if they were published before, they are kept,
+a figure with its caption. Exit code 2 means that a store does not exist
 or that the folder cannot be written.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 
-from raysweep.analysis.cells.source import Source, from_file, from_store, joined, to_file
+from raysweep.analysis.cells.saved import from_file, to_file
+from raysweep.analysis.cells.source import Source, from_store, joined
 from raysweep.analysis.claims import ledger
 from raysweep.analysis.claims import render as render_claims
 from raysweep.analysis.claims.rounding import page as rounding_page
 from raysweep.analysis.errors import NothingDone
 from raysweep.analysis.figures import CAPTIONS, FIGURES, save
+from raysweep.analysis.reads import arrays_read
 from raysweep.analysis.tables import TABLES
 from raysweep.analysis.tables.render import RENDERERS
 from raysweep.orchestrator.errors import InputError, RaysweepError
@@ -35,6 +42,7 @@ from raysweep.orchestrator.text import printable
 
 FRESH = range(1000, 1200)
 """Seeds that nobody had looked at when the rules of the verdicts were written (`docs/verdicts.md`)."""
+CAPTIONS_PAGE, CAPTIONS_TITLE = "figures.md", "# Figures"
 OF_THE_PAPER = "paper-seeds"
 """Folder of the pages of the paper's seeds, if there are fresh ones."""
 
@@ -59,39 +67,72 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
     """Write the tables, figures, claims and the page on rounding into a folder.
 
     Returns:
-        One line for each table, figure or page that cannot be made, with the reason.
+        One line for each table, figure or page that cannot be made: the reason, and whether an earlier one is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     for name, build in TABLES.items():
+        path = folder / f"table{name}.md"
         try:
             table = build(source)
         except InputError as error:
-            lacking.append(f"table {name}: {error}")
+            lacking.append(_lack(f"table {name}", error, path.exists()))
             continue
         if table.lack is not None:
-            lacking.append(f"table {name}: {table.lack}")
+            lacking.append(_lack(f"table {name}", table.lack, path.exists()))
             continue
         text = RENDERERS["markdown"](table)
-        (folder / f"table{name}.md").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    captions = ["# Figures", ""]
-    for name, draw in FIGURES.items() if figures else ():
-        try:
-            save(draw(source), folder / f"{name}.svg")
-            captions += [f"![{name}]({name}.svg)", "", CAPTIONS[name](source), ""]
-        except (InputError, NothingDone) as error:
-            lacking.append(f"figure {name}: {error}")
+        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     if figures:
-        (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")
+        lacking += _write_figures(source, folder)
     frame = ledger(source)
     claims = render_claims(frame, "markdown")
     (folder / "claims.md").write_text(claims.rstrip("\n") + "\n", encoding="utf-8")
     rounding = rounding_page(source, frame)
+    path = folder / "rounding.md"
     if rounding is None:
-        lacking.append("page rounding: no row of paper/rounding is done under two roundings of three seeds")
+        reason = "no row of paper/rounding is done under two roundings of three seeds"
+        lacking.append(_lack("page rounding", reason, path.exists()))
     else:
-        (folder / "rounding.md").write_text(rounding, encoding="utf-8")
+        path.write_text(rounding, encoding="utf-8")
     return lacking
+
+
+def _write_figures(source: Source, folder: Path) -> list[str]:
+    """Write the figures and their captions. A figure that cannot be made keeps its file and caption, if it has both.
+
+    Returns:
+        One line for each figure that cannot be made, with the reason.
+    """
+    page = folder / CAPTIONS_PAGE
+    published = _captions(page.read_text("utf-8")) if page.exists() else {}
+    lacking: list[str] = []
+    lines = [CAPTIONS_TITLE, ""]
+    for name, draw in FIGURES.items():
+        path = folder / f"{name}.svg"
+        try:
+            save(draw(source), path)
+            caption = CAPTIONS[name](source)
+        except (InputError, NothingDone) as error:
+            kept = name in published and path.exists()
+            lacking.append(_lack(f"figure {name}", error, kept))
+            if not kept:
+                continue
+            caption = published[name]
+        lines += [f"![{name}]({name}.svg)", "", caption, ""]
+    page.write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+    return lacking
+
+
+def _captions(text: str) -> dict[str, str]:
+    """Read the captions of a page that `_write_figures` wrote. Returns figure -> caption."""
+    blocks = text.split("\n\n")
+    pairs = ((re.fullmatch(r"!\[(.+)\]\(\1\.svg\)", image), caption) for image, caption in pairwise(blocks))
+    return {image[1]: caption.strip() for image, caption in pairs if image}
+
+
+def _lack(what: str, reason: object, kept: bool) -> str:
+    return f"{what}{', kept as published' if kept else ''}: {reason}"
 
 
 def _read(store: str) -> Source:
@@ -105,7 +146,9 @@ def main() -> None:
         "--store", nargs="+", default=["results"], help="stores or saved cells, several of which are combined"
     )
     parser.add_argument("--to", default="docs/results")
-    parser.add_argument("--save", metavar="CELLS.parquet", help="also write the done cells to this file")
+    parser.add_argument(
+        "--save", metavar="CELLS.parquet", help="also write the done cells to this file, and small arrays beside it"
+    )
     parser.add_argument("--without-figures", action="store_true")
     options = parser.parse_args()
     try:
@@ -116,7 +159,7 @@ def main() -> None:
             for line in write(part, Path(options.to) / name, not options.without_figures)
         ]
         if options.save is not None:
-            to_file(source, Path(options.save))
+            lacking += to_file(source, Path(options.save), arrays_read())
     except (RaysweepError, OSError) as error:
         if isinstance(error, OSError):
             error = InputError(f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -62,28 +61,6 @@ def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Sou
         return read_arrays(store, done.join(pl.DataFrame({"name": names}, {"name": pl.String}), how="cross"))
 
     return Source(cells, arrays, at)
-
-
-def to_file(source: Source, path: Path) -> None:
-    """Write the done cells, without their arrays and without what names a machine, as one Parquet file."""
-    done = source.cells.filter(pl.col("status") == "done").drop(MACHINE, "metrics", strict=False)
-    empty = [name for name in done.columns if done[name].null_count() == done.height]
-    done.drop(empty).sort("cell_id").write_parquet(path, compression="zstd", compression_level=15)
-
-
-def from_file(path: Path) -> Source:
-    """Read cells that `to_file` wrote. They have no arrays.
-
-    Raises:
-        InputError: the file is missing or is not such a file.
-    """
-    try:
-        cells = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot read cells: {error}") from None
-    if absent := sorted({"cell_id", "experiment", "seed", "config", "status"} - set(cells.columns)):
-        raise InputError(f"{path}: no file of cells: it has no column {', '.join(absent)}")
-    return Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
 
 
 def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:

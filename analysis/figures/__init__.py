@@ -7,9 +7,10 @@ imported only when a figure is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures import (
     alignment,
@@ -31,7 +32,7 @@ from raysweep.workloads.registry import Registry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "FIGURES", "FORMATS", "destination", "save"]
+__all__ = ["CAPTIONS", "FIGURES", "FORMATS", "READS", "destination", "save"]
 
 FIGURES: Registry[Callable[[Source], Figure]] = Registry(
     "figure",
@@ -70,3 +71,13 @@ CAPTIONS: Registry[Callable[[Source], str]] = Registry(
     },
 )
 """Name -> function that returns the figure's caption, one line, from a store's source."""
+
+READS: Mapping[str, tuple[Selection, ...]] = {
+    "curves": (curves.PART,),
+    "condition": tuple(condition.PARTS.values()),
+    "alignment": (alignment.PART,),
+    "decoding": decoding.PARTS,
+    "tasks": (tasks.PART,),
+    "importance": (importance.PART,),
+}
+"""Name of each figure that reads recorded arrays -> its selections, which name the arrays."""

@@ -9,10 +9,10 @@ import polars as pl
 
 from raysweep.analysis.cells import methods
 from raysweep.analysis.cells.notes import command, named_seeds, origin_notes, seeds_of
+from raysweep.analysis.cells.recorded import require_arrays
 from raysweep.analysis.cells.selection import Selected, Selection, select
 from raysweep.analysis.cells.source import Source, entries
 from raysweep.analysis.errors import NothingDone
-from raysweep.orchestrator.errors import InputError
 
 TRACES = replace(methods.TRACES, label="decay 0.95")
 DECAY_0 = replace(methods.DECAY_0, label="decay 0")
@@ -76,21 +76,16 @@ def series(part: Part) -> pl.DataFrame:
     Columns: row (the method's key), seed, name (of the array), step, value (null if not finite).
 
     Raises:
-        InputError: the part has done cells, but none of them has any of the arrays.
+        NoArrays: a done cell has none of the arrays, although it did not diverge.
     """
     selection, source, value = part.selection, part.source, pl.col("value")
-    recorded = (
-        entries(source.arrays(selection.arrays))
-        .join(part.done.select("cell_id", "row", "seed"), on="cell_id")
+    every = entries(source.arrays(selection.arrays))
+    require_arrays(part, selection.arrays, every["cell_id"].unique())
+    return (
+        every.join(part.done.select("cell_id", "row", "seed"), on="cell_id")
         .select("row", "seed", "name", "step", pl.when(value.is_finite()).then(value).alias("value"))
         .sort("row", "seed", "name", "step")
     )
-    if recorded.is_empty() and part.done.height:
-        raise InputError(
-            f"the done cells of experiment {selection.experiment!r} have no array {', '.join(selection.arrays)}; "
-            f"the sweep that records it: raysweep launch {selection.sweep}{source.at}"
-        )
-    return recorded
 
 
 def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from raysweep.analysis.cells.methods import FULL, Row, sparse
+from raysweep.analysis.cells.recorded import require_arrays
 from raysweep.analysis.cells.selection import Selected, select
 from raysweep.analysis.cells.source import entries
 from raysweep.analysis.rendering import ABSENT
@@ -57,6 +58,7 @@ def _panel(stream: str, hidden: int, rate: str | None, rows: tuple[Row, ...], me
         sweep=f"paper/spectra-{stream}",
         experiment=f"spectra_{stream}",
         metric=metric,
+        arrays=ARRAYS,
         rows=rows,
         pinned={"hidden": hidden} | ({} if rate is None else {"learning_rate": float(rate)}),
         key=f"{stream}{hidden}" + (f"_lr{rate}" if rate else ""),
@@ -113,7 +115,11 @@ class Spectra:
 
 
 def table(source: Source) -> Table:
-    """Build Table 13 from a store's cells and their arrays `ARRAYS`."""
+    """Build Table 13 from a store's cells and their arrays `ARRAYS`.
+
+    Raises:
+        NoArrays: a done cell has no condition numbers, although it did not diverge.
+    """
     arrays = entries(source.arrays(ARRAYS)).drop_nulls("value")
     parts = [_spectra(panel, source, arrays) for panel in PANELS]
     ours = pl.concat([_ours(part) for part in parts])
@@ -145,6 +151,7 @@ def _spectra(panel: Panel, source: Source, arrays: pl.DataFrame) -> Spectra:
     done = selected.done.select("cell_id", diverged.fill_null(False).alias("diverged"))
     frame = pl.concat([done, selected.values().drop("experiment")], how="horizontal")
     own = arrays.filter(pl.col("cell_id").is_in(done["cell_id"].implode()))
+    require_arrays(selected, [CONDITION], own.filter(pl.col("name") == CONDITION)["cell_id"].unique())
     whole = (
         own.filter(pl.col("name") == CONDITION)
         .group_by("cell_id")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from raysweep.analysis import publish
-from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source, from_file, to_file
+from raysweep.analysis.cells.saved import from_file, to_file
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
 from raysweep.analysis.figures import FIGURES
 from raysweep.analysis.publish import write
 from raysweep.analysis.tables import TABLES
@@ -35,6 +37,53 @@ def test_results_are_the_same_bytes_twice_and_say_what_they_lack(tmp_path: Path)
     expected |= {f"{name}.svg" for name in FIGURES if f"figure {name}" not in lacking_names}
     assert files.keys() == expected | {"figures.md", "claims.md"}
     assert b"not run" in files["claims.md"]
+
+
+def test_a_figure_whose_cells_have_no_arrays_is_kept_with_its_caption(tmp_path: Path) -> None:
+    shifting = pl.col("config").str.replace("{", '{"shift": 1000, ', literal=True)
+    cells = frame(one_seed(42)).with_columns(shifting)
+    loss = {"name": "loss", "step": 0, "stride": 1, "values": [0.1] * 2000}
+    ids = cells.filter(experiment="sine")["cell_id"]
+    arrays = pl.DataFrame([{"cell_id": name, **loss} for name in ids], schema=ARRAYS_SCHEMA)
+    write(Source(cells, lambda names: arrays.filter(pl.col("name").is_in(list(names)))), tmp_path)
+    drawn, captions = (tmp_path / "curves.svg").read_bytes(), (tmp_path / "figures.md").read_text("utf-8")
+
+    def caption(name: str, text: str) -> str:
+        (line,) = (after for image, after in pairwise(text.split("\n\n")) if image == f"![{name}]({name}.svg)")
+        return line.strip()
+
+    more = frame(cell for seed in (42, 123) for cell in one_seed(seed)).with_columns(shifting)
+    lacking = write(Source(more, lambda names: arrays.filter(pl.col("name").is_in(list(names)))), tmp_path)
+    (line,) = (line for line in lacking if line.startswith("figure curves"))
+    assert line.startswith(
+        "figure curves, kept as published: 4 of 8 done cells of experiment 'sine' have no array loss"
+    )
+    assert (tmp_path / "curves.svg").read_bytes() == drawn
+    now = (tmp_path / "figures.md").read_text("utf-8")
+    assert caption("curves", now) == caption("curves", captions)
+    assert "n = 2 seeds" in caption("step", now)
+    (tmp_path / "curves.svg").unlink()
+    assert any(line.startswith("figure curves: 4 of 8") for line in write(Source(more, lambda _: arrays), tmp_path))
+    assert "curves" not in (tmp_path / "figures.md").read_text("utf-8")
+
+
+def test_save_writes_the_arrays_beside_the_cells_and_lists_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = frame(one_seed(42))
+    large = {"name": "loss", "step": 0, "stride": 1, "values": [0.0] * 600_000}
+    arrays = pl.DataFrame(
+        [{"cell_id": name, **large} for name in cells.filter(experiment="sine")["cell_id"][:2]], schema=ARRAYS_SCHEMA
+    )
+    source = Source(cells, lambda names: arrays.filter(pl.col("name").is_in(list(names))))
+    monkeypatch.setattr(publish, "from_store", lambda store: source)
+    monkeypatch.setattr(publish.Store, "require", lambda store: store)
+    words = ("--store", "any", "--to", str(tmp_path), "--save", str(tmp_path / "cells.parquet"), "--without-figures")
+    monkeypatch.setattr(sys, "argv", ["results", *words])
+    publish.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "arrays of experiment sine are not saved: loss, 1200000 values; the file holds 1000000"
+    assert {"cells.parquet", "arrays.parquet"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
