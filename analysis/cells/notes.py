@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from raysweep.analysis.cells.launch_options import commands, launched_by, other_settings
 from raysweep.analysis.cells.selection import NOT_LAUNCHED, Selected, Selection
-from raysweep.orchestrator.text import count_cells
+from raysweep.orchestrator.text import count_cells, join_first
 
 Parts = Sequence[Selected[Selection]]
+MOST_RANGES = 5
+"""Largest number of ranges of seeds that are written out where their number is what matters."""
 
 
 def missing_note(part: Selected[Selection]) -> str | None:
@@ -99,6 +101,12 @@ def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
 def named_seeds(seeds: Sequence[int]) -> str:
     """List seeds in prose: `seed 7` or `seeds 7, 42, 100..199`; an empty text if there are none."""
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(_ranges(seeds)) if seeds else ""
+
+
+def counted_seeds(seeds: Sequence[int]) -> str:
+    """Count seeds in prose and show up to `MOST_RANGES` of their ranges: `200 seeds (1000..1199)`."""
+    count = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+    return f"{count} ({join_first(_ranges(seeds), MOST_RANGES)})" if seeds else count
 
 
 def _ranges(seeds: Sequence[int]) -> list[str]:

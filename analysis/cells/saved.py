@@ -70,7 +70,9 @@ def from_file(path: Path) -> Source:
     cells = _read(path, ("cell_id", "experiment", "seed", "config", "status"), "cells")
     beside = path.with_name(ARRAYS_FILE)
     if beside.exists():
-        arrays = _read(beside, tuple(ARRAYS_SCHEMA), "arrays").select(ARRAYS_SCHEMA.keys()).cast(dict(ARRAYS_SCHEMA))
+        arrays = (
+            _read(beside, tuple(ARRAYS_SCHEMA), "arrays").select(ARRAYS_SCHEMA.keys()).cast(pl.Schema(ARRAYS_SCHEMA))
+        )
         arrays = arrays.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
     else:
         arrays = pl.DataFrame(schema=ARRAYS_SCHEMA)

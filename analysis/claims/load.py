@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from raysweep.analysis.cells.launch_options import commands
-from raysweep.analysis.cells.notes import command, missing_note
+from raysweep.analysis.cells.notes import command, counted_seeds, missing_note
+from raysweep.analysis.cells.recorded import lack_of_arrays
 from raysweep.analysis.cells.selection import Selected, in_order, select
 from raysweep.analysis.cells.source import Source, entries
 from raysweep.analysis.claims.claim import Cells
@@ -20,6 +21,9 @@ from raysweep.analysis.statistics.inference import Array
 
 TRIVIAL = ("persistence", "constant", "chance_accuracy")
 """Metric prefixes of the stream's trivial predictors, which learn nothing."""
+
+FEWEST = 2
+"""Least number of seeds that all selections of a line must have, if they were run at different seeds."""
 
 Recorded = tuple[NDArray[np.int64], Array]
 """Steps and values of a recorded array."""
@@ -44,6 +48,8 @@ class LineData:
     command: str = ""
     """The command that runs the line's missing cells; empty if cells of several settings match."""
     parts: tuple[Selected[Cells], ...] = ()
+    common: str = ""
+    """The seeds of each of the line's selections if these differ; the columns are at the seeds that all have."""
 
 
 class Reader:
@@ -78,7 +84,11 @@ class Reader:
 
 
 def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
-    """Read the columns of a line if all its cells are done at the same seeds; otherwise tell why there are none."""
+    """Read the columns of a line if all its cells are done; otherwise tell why there are none.
+
+    Selections that were run at different seeds are read at the seeds that all of them have, if these are at least
+    `FEWEST`. Each selection must be done at all seeds of its own, so that no seed is left out for its result.
+    """
     parts: list[Selected[Cells]] = []
     ambiguous: dict[str, AmbiguousCells] = {}
     for cells in cells_of_line:
@@ -96,22 +106,64 @@ def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
     missing = dict.fromkeys(note for part in parts if (note := missing_note(part)))
     if missing:
         return LineData({}, (), expected, " ".join(missing), command=command(parts), parts=tuple(parts))
-    seeds = list(dict.fromkeys(part.seeds for part in parts))
-    if len(seeds) > 1:
-        why = "the line's sweeps were run at different seeds: " + " against ".join(map(str, seeds))
-        return LineData({}, (), expected, why, command=_same_seeds(parts), parts=tuple(parts))
+    seeds, every = _common(parts), tuple(parts)
+    common = _each(parts) if any(set(part.seeds) != set(seeds) for part in parts) else ""
+    if common and len(seeds) < FEWEST:
+        why = f"the line's sweeps were run at different seeds: {common}"
+        return LineData({}, (), expected, why, command=_same_seeds(parts), parts=every)
+    parts = [_at(part, seeds) for part in parts]
+    if lack := "; ".join(dict.fromkeys(text for part in parts if (text := _without_arrays(reader, part)))):
+        return LineData({}, (), expected, f"no verdict without arrays: {lack}", command=command(every), parts=every)
     first = parts[0].selection
     return LineData(
         {name: column for part in parts for name, column in _columns(reader, part).items()},
-        seeds[0],
-        expected,
+        seeds,
+        sum(part.expected for part in parts),
         None,
-        _decay_0(reader, first, seeds[0]),
+        _decay_0(reader, first, seeds),
         _of_stream(parts[0], first.naive),
         _trivial(parts[0]),
-        command=command(parts),
-        parts=tuple(parts),
+        command=command(every),
+        parts=every,
+        common=common and f"At the {len(seeds)} seeds that all have: {common}",
     )
+
+
+def _common(parts: Sequence[Selected[Cells]]) -> tuple[int, ...]:
+    """Return the seeds that all parts have, in the order of the first part."""
+    return tuple(seed for seed in parts[0].seeds if all(seed in part.seeds for part in parts))
+
+
+def _each(parts: Sequence[Selected[Cells]]) -> str:
+    """Describe each part's seeds, such as `paper/spectra-sine, hidden = 64: 20 seeds (1000..1019)`; equal ones once."""
+    pinned = [part.selection.pinned for part in parts]
+    differing = [name for name in dict.fromkeys(key for own in pinned for key in own) if _several(pinned, name)]
+    texts = []
+    for part in parts:
+        own = part.selection.pinned
+        words = [part.selection.sweep, *(f"{name} = {own[name]}" for name in differing if name in own)]
+        texts.append(f"{', '.join(words)}: {counted_seeds(part.seeds)}")
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _several(pinned: Sequence[Mapping[str, object]], name: str) -> bool:
+    first = pinned[0].get(name)
+    return any(own.get(name) != first for own in pinned)
+
+
+def _at(part: Selected[Cells], seeds: tuple[int, ...]) -> Selected[Cells]:
+    """Return the part at some of its seeds."""
+    if part.seeds == seeds:
+        return part
+    done = part.done.filter(pl.col("seed").is_in(list(seeds)))
+    return replace(part, done=done, seeds=seeds, expected=len(part.selection.rows) * len(seeds))
+
+
+def _without_arrays(reader: Reader, part: Selected[Cells]) -> str | None:
+    """Say which cells of the part lack the array that is reduced; None if none does, or if a metric is read."""
+    if part.selection.reduce is None:
+        return None
+    return lack_of_arrays(part, [part.selection.metric], reader.arrays(part.selection.metric))
 
 
 def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:

@@ -79,6 +79,8 @@ def judge(line: Line, data: LineData) -> Judged:
         judged = _share(line.judge, data)
     else:
         judged = _agreement(line.judge, data)
+    if data.common:
+        judged = replace(judged, note=f"{judged.note}. {data.common}")
     if line.paper.startswith(LOST):
         why = f"our copy of the paper has lost its number; {judged.why}"
         return replace(judged, verdict=NOT_AT_HAND, why=why, p=None, needed=None)
