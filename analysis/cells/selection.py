@@ -66,6 +66,15 @@ class Selection:
         wanted = set(keys)
         return ", ".join(row.label for row in self.rows if row.key in wanted)
 
+    def seeds_by_row(self, cells: pl.DataFrame) -> dict[str, tuple[int, ...]]:
+        """Return the seeds of each row that has some, both in the selection's order, whatever the store's is.
+
+        Args:
+            cells: the cells. Columns: row, seed and any others.
+        """
+        seeds = {row.key: cells.filter(pl.col("row") == row.key)["seed"] for row in self.rows}
+        return {key: in_order(own, self.seeds) for key, own in seeds.items() if own.len()}
+
 
 S = TypeVar("S", bound=Selection)
 S_co = TypeVar("S_co", bound=Selection, covariant=True)

@@ -142,8 +142,8 @@ def _diverged(part: Part) -> str | None:
     if early.is_empty():
         return None
     groups = "; ".join(
-        f"{part.selection.row_labels([str(key)])}, {named_seeds(group['seed'].to_list())}"
-        for (key,), group in early.group_by("row", maintain_order=True)
+        f"{part.selection.row_labels([key])}, {named_seeds(seeds)}"
+        for key, seeds in part.selection.seeds_by_row(early).items()
     )
     return f"Diverged, {drawing}: {_labelled(part, groups)}"
 

@@ -37,7 +37,7 @@ def _best_rates(measured: Sequence[Measured]) -> list[str]:
         values = part.values.filter(pl.col("row").is_in([*labels])).drop_nulls("value")
         for key, average in values.group_by("row").agg(geometric_mean("value")).iter_rows():
             best[key] = min(best.get(key, (average, part.panel.label)), (average, part.panel.label))
-    ranked = sorted(best.items(), key=lambda entry: entry[1])
+    ranked = sorted(((key, best[key]) for key in labels if key in best), key=lambda entry: entry[1])
     named = "; ".join(f"{labels[key]} {average:.2g} at {rate}" for key, (average, rate) in ranked)
     return [f"Each at its best rate, chosen on the same seeds: {named}."] if named else []
 

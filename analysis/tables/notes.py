@@ -91,8 +91,5 @@ def _diverged(part: Measured) -> list[str]:
     absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
     if absent.is_empty():
         return []
-    rows = [
-        f"{part.panel.labels[str(key)]}: {named_seeds(group['seed'].to_list())}"
-        for (key,), group in absent.group_by("row", maintain_order=True)
-    ]
+    rows = [f"{part.panel.labels[key]}: {named_seeds(seeds)}" for key, seeds in part.panel.seeds_by_row(absent).items()]
     return [f"Diverged, so not in the means: {'; '.join(rows)}."]

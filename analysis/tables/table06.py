@@ -74,8 +74,10 @@ def _winners(part: Measured) -> list[str]:
 
 
 def _counted(part: Measured, frame: pl.DataFrame) -> str:
-    counts = frame.group_by("row", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
-    return ", ".join(f"{part.panel.labels[row].split(',')[0]} {n}" for row, n in counts.iter_rows())
+    """Count the seeds of each row, most first; rows with equally many are in the table's order."""
+    counts = [(row.key, frame.filter(pl.col("row") == row.key).height) for row in part.panel.rows]
+    ranked = sorted((pair for pair in counts if pair[1]), key=lambda pair: -pair[1])
+    return ", ".join(f"{part.panel.labels[row].split(',')[0]} {n}" for row, n in ranked)
 
 
 def _fisher_gap(part: Measured) -> list[str]:

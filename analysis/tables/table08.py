@@ -14,6 +14,7 @@ from __future__ import annotations
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
+from raysweep.analysis.cells.notes import named_seeds
 from raysweep.analysis.tables.spec import Comparison, Measured, Panel, per_panel
 from raysweep.analysis.tables.table import Column
 
@@ -25,6 +26,9 @@ on the stream's scale, which the paper does not state.
 """
 AT_REST = 1e-4
 """The stream is at rest if its variance after the shift is below this fraction of its variance before the shift."""
+
+MOST_NAMED = 10
+"""Largest number of seeds of a row that are named; more are counted."""
 
 
 def _panel(stream: str, label: str) -> Panel:
@@ -56,8 +60,8 @@ def _converged(part: Measured) -> list[str]:
     if late.height == both.height:
         return [f"{lead}all {both.height}: by that measure none had converged, and the rest says little of adaptation."]
     runs = "; ".join(
-        f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, rows['seed'].to_list()))}"
-        for (key,), rows in late.group_by("row", maintain_order=True)
+        f"{part.panel.labels[key]}: {named_seeds(seeds) if len(seeds) <= MOST_NAMED else f'{len(seeds)} seeds'}"
+        for key, seeds in part.panel.seeds_by_row(late).items()
     )
     return [f"{lead}{late.height} of {both.height} ({runs}): by that measure these had not converged."]
 

@@ -227,8 +227,10 @@ def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
     notes: list[str] = []
     for part in parts:
         labels = {row.key: row.label for row in part.panel.rows}
-        for (key,), rows in part.cells.group_by("row", maintain_order=True):
-            lost = rows.filter("collapsed")
+        for key, seeds in part.panel.seeds_by_row(part.cells).items():
+            rows = part.cells.filter(pl.col("row") == key)
+            order = {seed: i for i, seed in enumerate(seeds)}
+            lost = rows.filter("collapsed").sort(pl.col("seed").replace_strict(order, return_dtype=pl.Int64))
             others = sorted(rows.filter(~pl.col("collapsed"))["value"].drop_nulls().to_list())
             if lost.is_empty():
                 continue
@@ -238,5 +240,5 @@ def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
                 for seed, highest, value in lost.select("seed", "highest", "value").iter_rows()
             )
             rest = f"; the other {len(others)}: MSE {others[0]:.2g} to {others[-1]:.2g}" if others else ""
-            notes.append(f"Collapsed, {part.panel.label}, {labels[str(key)]}: {runs}{rest} ({part.panel.metric}).")
+            notes.append(f"Collapsed, {part.panel.label}, {labels[key]}: {runs}{rest} ({part.panel.metric}).")
     return notes
