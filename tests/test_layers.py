@@ -15,7 +15,7 @@ FLOORS = {
         {"code"}, {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
-        {"publish", "transport"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
+        {"publish", "transport"}, {"reads", "report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
         {"statistics"}, {"rendering", "errors"},
     ),
 }  # fmt: skip

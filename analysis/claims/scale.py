@@ -9,6 +9,7 @@ from raysweep.analysis.cells.methods import FULL, K4, TRACES, Row
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.chaos import spread_of
 from raysweep.analysis.claims.claim import Cells, Claim, Line, Share, scored_cells
+from raysweep.analysis.claims.listing import MOST_LISTED, listed
 from raysweep.analysis.paper.samples import of_values, per_seed
 from raysweep.analysis.statistics.inference import Columns
 
@@ -38,7 +39,7 @@ def _levels(columns: Columns) -> str:
     groups = []
     for name, values in columns.items():
         rate, key = name.split(" ")
-        groups.append(f"{labels[key]} at {rate}: {', '.join(f'{value:.2g}' for value in np.sort(values))}")
+        groups.append(f"{labels[key]} at {rate}: {listed(values)}")
     return "other learning rates, " + "; ".join(groups)
 
 
@@ -83,9 +84,13 @@ def diverged(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _against_traces(columns: Columns) -> str:
-    pairs = zip(columns["full"], columns[TRACES.key], strict=True)
-    numbers = ", ".join(f"{full:.2g} against traces' {traces:.2g}" for full, traces in pairs)
-    return f"MSE, seed by seed: {numbers}; the run that the paper calls diverged was at 1.8"
+    full, traces = columns["full"], columns[TRACES.key]
+    if full.size <= MOST_LISTED:
+        pairs = zip(full, traces, strict=True)
+        numbers = "seed by seed: " + ", ".join(f"{own:.2g} against traces' {other:.2g}" for own, other in pairs)
+    else:
+        numbers = f"{listed(full)} against traces' {listed(traces)}"
+    return f"MSE, {numbers}; the run that the paper calls diverged was at 1.8"
 
 
 n512 = Claim(
