@@ -15,8 +15,8 @@ FLOORS = {
         {"code"}, {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
-        {"publish", "transport"}, {"reads", "report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
-        {"statistics"}, {"rendering", "errors"},
+        {"publish", "transport"}, {"reads", "report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"},
+        {"paper"}, {"statistics"}, {"rendering", "errors"},
     ),
 }  # fmt: skip
 """Package -> its folders and modules by floor, the highest first; each may import from lower floors only."""
