@@ -15,13 +15,13 @@ from pathlib import Path
 import polars as pl
 
 from raysweep.analysis.cells.source import from_store
-from raysweep.analysis.transport import multiverse_page
+from raysweep.analysis.transport import diagram_page, multiverse_page
 from raysweep.analysis.transport.experiment import Experiment, columns_read, section
 from raysweep.orchestrator.errors import InputError, RaysweepError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.text import printable
 
-EXPERIMENTS: tuple[Experiment, ...] = (multiverse_page.EXPERIMENT,)
+EXPERIMENTS: tuple[Experiment, ...] = (diagram_page.EXPERIMENT, multiverse_page.EXPERIMENT)
 HEAD = """# When is propagating k paths worth it?
 
 The paper (arXiv 2603.15195) claims that a few paths of gradient transport are enough, its follow-up (arXiv 2603.28750)

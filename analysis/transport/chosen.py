@@ -1,0 +1,104 @@
+"""Prints the launches that score Experiment A at the rates which its tuning seeds choose.
+
+python -m raysweep.analysis.transport.chosen [--store results] [SWEEP ...] [| sh]
+
+Without sweeps, all of the experiment. A sweep with no row tuned is left out. A row is a network, lag and rule; it is
+tuned once its cells of all rates and tuning seeds are done. The rate is the one with the best mean accuracy, the lower
+one of equals. Exit code 2 means that the store or a sweep does not exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+from raysweep.analysis.cells.source import from_store
+from raysweep.analysis.transport.diagram import DIAGRAM, KEYS, SCORED, SWEEPS, TUNING, choices
+from raysweep.orchestrator.errors import RaysweepError
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.spec import changed, load_all
+from raysweep.orchestrator.text import printable
+
+ROW = tuple(key for key in KEYS if key not in ("hidden", "lag"))
+"""What tells the rules of a sweep apart: a sweep has one n."""
+
+
+def rows_of_sweep(sweep: str) -> pl.DataFrame:
+    """List the networks, lags and rules (`KEYS`) of a sweep, each once."""
+    table = expand(changed(load_all([sweep]), {}, str(TUNING[0]))).wide()
+    rows = []
+    for method, k, text in table.select("method", "k", "config").rows():
+        config = json.loads(text) | {"method": method, "k": k}
+        rows.append({key: config["delay"] + 1 if key == "lag" else config.get(key) for key in KEYS})
+    schema = dict.fromkeys(("architecture", "method", "selection"), pl.String) | {"decay": pl.Float64}
+    frame = pl.DataFrame(rows, {key: schema.get(key, pl.Int64) for key in KEYS}, orient="row")
+    return frame.unique(maintain_order=True)
+
+
+def predicates(chosen: pl.DataFrame) -> Iterator[str]:
+    """Write an SQL predicate for each rule, with its chosen rate at each lag.
+
+    Args:
+        chosen: rows of `choices`.
+    """
+    for _, own in chosen.group_by(ROW, maintain_order=True):
+        first = own.row(0, named=True)
+        setting = " AND ".join(f'"{key}" = {_literal(first[key])}' for key in ROW if first[key] is not None)
+        cases = " ".join(f"WHEN {lag - 1} THEN {rate!r}" for lag, rate in own.select("lag", "learning_rate").rows())
+        yield f"({setting} AND learning_rate = CASE delay {cases} END)"
+
+
+def _literal(value: object) -> str:
+    return f"'{value}'" if isinstance(value, str) else repr(value)
+
+
+def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator[str]:
+    """Write a launch of the scored seeds for each sweep, below a comment with the number of rows that are tuned."""
+    chosen = choices(cells).with_columns(pl.col("k", "hidden", "lag", "window").cast(pl.Int64))
+    for sweep in sweeps:
+        rows = rows_of_sweep(sweep)
+        own = rows.join(chosen, on=KEYS, nulls_equal=True, maintain_order="left")
+        yield f"# {sweep}: {own.height} of {rows.height} rows are tuned"
+        if own.height:
+            where = " OR ".join(predicates(own))
+            seeds = f"{SCORED[0]}..{SCORED[-1]}"
+            yield shlex.join(["raysweep", "launch", sweep, "--store", store, "--seeds", seeds, "--where", where])
+
+
+def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
+    """Return the experiment's cells, with the settings that its rules may leave out."""
+    own = cells.filter(pl.col("experiment") == DIAGRAM)
+    absent: Mapping[str, pl.DataType] = {
+        "selection": pl.String(),
+        "decay": pl.Float64(),
+        "window": pl.Int64(),
+        "k": pl.Int64(),
+        "hidden": pl.Int64(),
+    }
+    return own.with_columns(pl.lit(None, dtype).alias(key) for key, dtype in absent.items() if key not in own.columns)
+
+
+def main() -> None:
+    """Run the command that this module documents."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweeps", nargs="*", default=SWEEPS, metavar="SWEEP")
+    parser.add_argument("--store", default="results")
+    options = parser.parse_args()
+    try:
+        cells = _of_experiment(from_store(Store(options.store).require()).cells)
+        for line in commands(options.sweeps, cells, options.store):
+            print(line)
+    except RaysweepError as error:
+        for problem in error.problems:
+            print(f"error: {printable(problem)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
