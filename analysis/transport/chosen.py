@@ -60,7 +60,7 @@ def _literal(value: object) -> str:
 
 def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator[str]:
     """Write a launch of the scored seeds for each sweep, below a comment with the number of rows that are tuned."""
-    chosen = choices(cells).with_columns(pl.col("k", "hidden", "lag", "window").cast(pl.Int64))
+    chosen = choices(cells).with_columns(pl.col("k", "hidden", "lag", "window", "order").cast(pl.Int64))
     for sweep in sweeps:
         rows = rows_of_sweep(sweep)
         own = rows.join(chosen, on=KEYS, nulls_equal=True, maintain_order="left")
@@ -78,6 +78,7 @@ def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
         "selection": pl.String(),
         "decay": pl.Float64(),
         "window": pl.Int64(),
+        "order": pl.Int64(),
         "k": pl.Int64(),
         "hidden": pl.Int64(),
     }

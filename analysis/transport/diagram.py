@@ -1,6 +1,6 @@
 """Experiment A: at which lag, and for which networks, is carrying k of n paths worth it?
 
-One symbol of eight is shown, and asked for `lag` steps later (the copy task with length 1). Every rule is run at seven
+One symbol of eight is shown, and listed for `lag` steps later (the copy task with length 1). Every rule is run at seven
 rates on five tuning seeds. The rate with the best mean accuracy is chosen, the lower one of equals, for each network,
 lag and rule. It alone is run on thirty other seeds, which are scored.
 
@@ -33,7 +33,7 @@ SWEEPS = tuple(
     f"transport/diagram-{name}"
     for name in (
         *("tanh-64", "tanh-32", "tanh-128", "rules-64", "gru-64", "lstm-64"),
-        *("gru-32", "gru-128", "lstm-32", "lstm-128", "ceilings-64"),
+        *("gru-32", "gru-128", "lstm-32", "lstm-128", "ceilings-64", "sparse-32"),
     )
 )
 """Its sweeps, in the order in which they are run. Each is of use without the later ones."""
@@ -45,6 +45,7 @@ LAGS = (1, 4, 9, 19, 39)
 SIZES = (32, 64, 128)
 TANH, GRU, LSTM = "tanh_rnn", "gru_reset_after", "lstm"
 NETWORKS = {TANH: "tanh RNN", GRU: "GRU", LSTM: "LSTM"}
+SPARSE = "sparse_tanh_rnn"
 GAP = 0.05
 """Accuracies that differ by less are taken as equal: the margin of the ledger."""
 REDUNDANT, MOSTLY_LOST = 70.0, 30.0
@@ -61,7 +62,9 @@ RULES = {
     "oracle4": "k = 4 AND selection = 'oracle'",
     "reaching": "method = 'bptt' AND \"window\" = delay + 2",
     "half": "method = 'bptt' AND \"window\" = (delay + 2) // 2",
-    "snap": "method = 'snap'",
+    "snap": "method = 'snap' AND \"order\" = 1",
+    "snap2": "method = 'snap' AND \"order\" = 2",
+    "larger": "k = 2 AND selection = 'oracle'",
     "uoro": "method = 'uoro'",
     "ok": "method = 'ok'",
     "kf_rtrl": "method = 'kf_rtrl'",
@@ -200,11 +203,12 @@ def gap(*groups: object) -> Statistic:
 
 _INF = math.inf
 _NO_GAP = f"full RTRL is not {GAP:g} above the best trace"
+_NAMES = NETWORKS | {SPARSE: "tanh RNN that reads 4 units a unit"}
 _RULE_NAMES = {"k4": "k = 4", "snap": "SnAp-1", "uoro": "UORO", "ok": "OK of rank 4", "kf_rtrl": "KF-RTRL"}
 
 
 def _recovers(setting: Setting, rule: str, zone: tuple[float, float], words: str) -> tuple[str, str, Interval]:
-    where = f"{NETWORKS[setting.architecture]}, n = {setting.sizes[0]}, lag {setting.lags[0]}"
+    where = f"{_NAMES[setting.architecture]}, n = {setting.sizes[0]}, lag {setting.lags[0]}"
     criterion = Interval(recovery(rule), *zone, "recovery %", margin=10.0, premise=gap(), undefined=_NO_GAP)
     text = f"{where}: is full RTRL more than {GAP:g} above the best trace, and {words}?"
     return text, query_of(setting, ("floor", rule, "full")), criterion
@@ -227,46 +231,55 @@ def _law(architecture: str, lag: int, centre: int) -> tuple[str, str, Interval]:
 
 
 def _questions() -> tuple[Question, ...]:
-    asked: list[tuple[str, str, Interval]] = []
+    listed: list[tuple[str, str, Interval]] = []
     at = {lag: Setting(TANH, (64,), (lag,)) for lag in LAGS}
     small = f"{NETWORKS[TANH]}, n = 64"
     for lag, setting in at.items():
         text = f"{small}, lag {lag}: is full RTRL at most {GAP:g} above the best trace (nothing to transport)?"
-        asked.append((text, query_of(setting, ("floor", "full")), _equal(-_INF, GAP, difference("full", "floor"))))
+        listed.append((text, query_of(setting, ("floor", "full")), _equal(-_INF, GAP, difference("full", "floor"))))
     redundant = (REDUNDANT, _INF), f"does k = 4 recover at least {REDUNDANT:g} % of it (redundant)"
     lost = (-_INF, MOSTLY_LOST), f"does k = 4 recover at most {MOSTLY_LOST:g} % of it (the other paths are needed)"
     for zone, words in (redundant, lost):
-        asked += [_recovers(at[lag], "k4", zone, words) for lag in LAGS[2:]]
+        listed += [_recovers(at[lag], "k4", zone, words) for lag in LAGS[2:]]
     for architecture in (GRU, LSTM):
         for zone, words in (redundant, lost):
-            asked += [_recovers(Setting(architecture, (64,), (lag,)), "k4", zone, words) for lag in LAGS[2:4]]
+            listed += [_recovers(Setting(architecture, (64,), (lag,)), "k4", zone, words) for lag in LAGS[2:4]]
     for lag in LAGS[2:4]:
         text = f"{small}, lag {lag}: are random and largest weights at k = 4 within {GAP:g} of the ring?"
         pairs = (("random4", "k4", ""), ("oracle4", "k4", ""))
-        asked.append((text, query_of(at[lag], ("k4", "random4", "oracle4")), _equal(-_INF, GAP, farthest(pairs))))
+        listed.append((text, query_of(at[lag], ("k4", "random4", "oracle4")), _equal(-_INF, GAP, farthest(pairs))))
     every = Setting(TANH, (64,), LAGS, "lag")
     text = f"{small}: is BPTT over lag + 1 steps within {GAP:g} of full RTRL at every lag (equal but for rounding)?"
     reaching = farthest(tuple(("reaching", "full", lag) for lag in LAGS))
-    asked.append((text, query_of(every, ("reaching", "full")), _equal(-_INF, GAP, reaching)))
+    listed.append((text, query_of(every, ("reaching", "full")), _equal(-_INF, GAP, reaching)))
     half = (HALF, _INF)
     for lag in LAGS[2:4]:
-        asked.append(_recovers(at[lag], "half", half, "does BPTT over half of lag + 1 steps recover half of it"))
+        listed.append(_recovers(at[lag], "half", half, "does BPTT over half of lag + 1 steps recover half of it"))
     for rule in ("snap", "uoro", "ok", "kf_rtrl"):
         words = f"does {_RULE_NAMES[rule]} recover half of it"
-        asked += [_recovers(at[lag], rule, half, words) for lag in LAGS[2:4]]
+        listed += [_recovers(at[lag], rule, half, words) for lag in LAGS[2:4]]
     for architecture in NETWORKS:
-        asked += [_law(architecture, lag, centre) for lag in LAGS[2:4] for centre in (0, 1)]
+        listed += [_law(architecture, lag, centre) for lag in LAGS[2:4] for centre in (0, 1)]
     for rule, name in (("lru", "LRU"), ("elstm", "eLSTM")):
         for lag in LAGS[3:]:
             text = (
                 f"n = 64, lag {lag}: is an {name} with exact RTRL, at O(n m) a step, at most {GAP:g} below the tanh "
                 "RNN with full RTRL?"
             )
-            asked.append((text, query_of(at[lag], (rule, "full")), _equal(-GAP, _INF, difference(rule, "full"))))
-    return tuple(Question(f"A{i}", *parts) for i, parts in enumerate(asked, 1))
+            listed.append((text, query_of(at[lag], (rule, "full")), _equal(-GAP, _INF, difference(rule, "full"))))
+    sparse = Setting(SPARSE, (32,), (9,))
+    for rule, words in (
+        ("snap", "does SnAp-1 recover half of it"),
+        ("snap2", "does SnAp-2 recover half of it"),
+        ("larger", "does sparse RTRL over the larger half of the connections recover half of it"),
+    ):
+        listed.append(_recovers(sparse, rule, half, words))
+    text = f"{_NAMES[SPARSE]}, n = 32, lag 9: is SnAp-2 more than {GAP:g} above SnAp-1?"
+    listed.append((text, query_of(sparse, ("snap", "snap2")), _equal(GAP, _INF, difference("snap2", "snap"))))
+    return tuple(Question(f"A{i}", *parts) for i, parts in enumerate(listed, 1))
 
 
-KEYS = ("architecture", "hidden", "lag", "method", "k", "selection", "decay", "window")
+KEYS = ("architecture", "hidden", "lag", "method", "k", "selection", "decay", "window", "order")
 """What a rate is chosen for."""
 _COLUMNS = ", ".join(f'"{key}"' for key in KEYS)
 CHOICES = f"""SELECT {_COLUMNS}, learning_rate, learning_rate IN ({RATES[0]}, {RATES[-1]}) AS at_the_end
@@ -303,6 +316,8 @@ def name_of(row: Mapping[str, object]) -> str:
         return f"trace, decay {row['decay']:g}"
     if row["method"] == "sparse_rtrl":
         return f"k = {row['k']}, {row['selection']}"
+    if row["method"] == "snap":
+        return f"SnAp-{row['order']}"
     return f"{row['method']}, window {row['window']}" if row["window"] is not None else str(row["method"])
 
 

@@ -36,7 +36,7 @@ from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.rules import RULES
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
-SETTINGS = ("architecture", "hidden", "delay", "steps", "selection", "decay", "window", "learning_rate")
+SETTINGS = (*("architecture", "hidden", "delay", "steps", "selection", "decay", "window", "order", "learning_rate"),)
 TANH_64 = ("transport/diagram-tanh-64",)
 Level = Callable[[Mapping[str, Any]], float | None]
 FLOOR, FULL = 0.4, 0.9
@@ -50,7 +50,7 @@ def rows(sweeps: tuple[str, ...]) -> pl.DataFrame:
         table = expand(changed(load_all([sweep]), {}, "0")).wide()
         configs = [json.loads(text) for text in table["config"]]
         settings = {key: pl.Series(key, [config.get(key) for config in configs], strict=False) for key in SETTINGS}
-        dtypes = {"selection": pl.String, "decay": pl.Float64, "window": pl.Int64}
+        dtypes = {"selection": pl.String, "decay": pl.Float64, "window": pl.Int64, "order": pl.Int64}
         frames.append(
             table.select("experiment", "method", "k").with_columns(
                 *(values.cast(dtypes[key]) if key in dtypes else values for key, values in settings.items())
@@ -89,9 +89,9 @@ def at_its_rate(row: Mapping[str, Any], recovery: Callable[[int, int], float]) -
 
 
 def by_words(frame: pl.DataFrame, *words: str) -> Answer:
-    found = [question for question in QUESTIONS if all(word in question.words for word in words)]
-    assert len(found) == 1, (words, [question.words for question in found])
-    return answers(found, frame)[0]
+    matching = [question for question in QUESTIONS if all(word in question.words for word in words)]
+    assert len(matching) == 1, (words, [question.words for question in matching])
+    return answers(matching, frame)[0]
 
 
 def test_every_rule_and_architecture_is_run_for_the_same_number_of_sequences() -> None:
