@@ -13,7 +13,7 @@ from raysweep.analysis.cells.methods import DECAY_0, Row
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.paper.samples import Summary
 from raysweep.analysis.paper.values import PAPER_SEEDS
-from raysweep.analysis.statistics.inference import Array, Columns, Statistic
+from raysweep.analysis.statistics.inference import Array, Columns, Estimated, Statistic, estimate
 
 PAPER, FOLLOW_UP, OURS = "paper", "follow-up", "ours"
 SOURCES = {
@@ -91,6 +91,7 @@ class Interval:
             width is needed to judge whether an interval is precise.
         premise: a statistic that must be above 0 for the number to have a meaning. For a recovery it is the
             ceiling's gain over the floor.
+        estimator: estimates a statistic on the columns, with its interval; by default units are independent.
     """
 
     statistic: Statistic | None
@@ -106,6 +107,7 @@ class Interval:
     opposite: tuple[float, float] | None = None
     margin: float = math.log(1.5)
     premise: Statistic | None = None
+    estimator: Callable[[Statistic, Columns], Estimated] = estimate
 
 
 @dataclass(frozen=True)

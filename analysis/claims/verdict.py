@@ -16,7 +16,6 @@ from raysweep.analysis.statistics.inference import (
     MAX_SEEDS,
     Columns,
     Estimated,
-    estimate,
     holm,
     holm_level,
     seeds_needed,
@@ -147,7 +146,7 @@ def estimated(criterion: Interval, columns: Columns) -> Estimated:
     if criterion.spread:
         return spread_estimate(*(columns[name] for name in criterion.spread))
     assert criterion.statistic is not None  # noqa: S101 - held by `Claim`
-    return estimate(criterion.statistic, columns)
+    return criterion.estimator(criterion.statistic, columns)
 
 
 def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tuple[float, float] | None:
@@ -160,7 +159,7 @@ def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tup
     if isinstance(sample, Summary):
         return sample.interval()
     columns = sample if criterion.derive is None else criterion.derive(sample)
-    if criterion.premise is not None and estimate(criterion.premise, columns).interval()[0] <= 0:
+    if criterion.premise is not None and criterion.estimator(criterion.premise, columns).interval()[0] <= 0:
         return -math.inf, math.inf
     return estimated(criterion, columns).interval()
 
@@ -180,7 +179,7 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
     papers = paper_interval(criterion, sample)
     telling = papers is None or _within(papers, criterion.opposite or (criterion.low, criterion.high))
     if criterion.premise is not None and telling:
-        premise = estimate(criterion.premise, columns)
+        premise = criterion.estimator(criterion.premise, columns)
         if premise.interval()[0] <= 0:
             return _without_premise(criterion, premise)
     low, high = criterion.low, criterion.high
