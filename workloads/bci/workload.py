@@ -35,6 +35,12 @@ Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
 - `kalman_frozen_b_late`: Kalman filter, fitted on A.
 - `mean_b_late`: A's mean.
 
+With `adaptive = true` also decoders that adapt to B online (`workloads.bci.recordings.adaptive`), each in the three
+thirds of B: `rls_b_...` (recursive least squares with forgetting), `online_ridge_b_...` (the same without
+forgetting), `anew_b_...` (a ridge fitted on B as far as it has gone, from A's as a prior) and
+`kalman_adaptive_b_...`. The forgetting factors `rls_forgetting` and `kalman_forgetting` are chosen on A.
+`rls_hindsight_b_late` and `kalman_hindsight_b_late` are the errors with the factor that is best there.
+
 Persistence is not a baseline: it would see the movement to be decoded.
 
 Arrays: `mse_b` and `frozen_b` are the errors of the adapting and the frozen pass over B. Each value is the mean of 50
@@ -55,12 +61,13 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.adaptive import adaptive_baselines
 from raysweep.workloads.bci.recordings.original import CHANNELS
 from raysweep.workloads.bci.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
 from raysweep.workloads.bci.recordings.preprocess import Target
 from raysweep.workloads.bci.recordings.recording import USUAL_MS, digest, find
 from raysweep.workloads.bci.recordings.sessions import KNOWN
-from raysweep.workloads.interface import Cell, Context, Metrics
+from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
 from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.learner import (
     LearnerConfig,
@@ -80,6 +87,8 @@ VERSION = "1"
 METHODS = RULES
 CURVE = 50
 """Number of bins whose errors are averaged into one value of the arrays `mse_b` and `frozen_b`."""
+ADAPTIVE_US = 1500.0
+"""Microseconds per bin of A and B that `cost` assumes for the adaptive baselines."""
 USUAL_BINS = 12_000
 """Number of bins that `cost` assumes for a session that is not in `KNOWN`."""
 Session = Annotated[str, Field(pattern=r"^\w+$")]
@@ -103,6 +112,9 @@ class Config(LearnerConfig):
     target: Target = Field(default="velocity", description="decoded quantity of the finger")
     limit: int | None = Field(default=None, ge=10, description="first bins of each session used; None: all")
     relabel: int | None = Field(default=None, ge=0, description="seed of a permutation of session_b's channels")
+    adaptive: Annotated[bool, AddedLater(False)] = Field(
+        default=False, description="also compute the decoders that adapt online, about 20 seconds"
+    )
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
@@ -140,7 +152,8 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 def cost(method: str, k: int | None, config: Config) -> float:
     """Estimate the relative cost of a cell, given the k and config that `settle` returns."""
-    return sum(_bins(config)) * cost_of_step(method, k, config, config.components)
+    bins = sum(_bins(config))
+    return bins * (cost_of_step(method, k, config, config.components) + ADAPTIVE_US * config.adaptive)
 
 
 def lacks(config: Config) -> str | None:
@@ -171,6 +184,8 @@ def run(cell: Cell, context: Context) -> Metrics:
     with threadpool_limits(1):  # the last bits of a BLAS product depend on the number of threads
         pair, naive = prepare(a, b, config.bin_ms, config.components, config.target, config.limit, config.relabel)
         metrics = {**_learn(cell, pair, context), **naive}
+        if config.adaptive:
+            metrics |= adaptive_baselines(pair, config.target)
     if pair.gap_days is not None:
         metrics["gap_days"] = float(pair.gap_days)
     return metrics

@@ -67,6 +67,7 @@ def data_of(cell: SimpleNamespace) -> Pair:
     return pair_of(a, b, config.components, config.target, config.limit, config.relabel)
 
 
+ADAPTIVE = ("rls", "online_ridge", "anew", "kalman_adaptive")
 ALL = {
     "mse_a_end",
     *(f"{kind}_b_{third}" for kind in ("mse", "frozen") for third in ("early", "middle", "late")),
@@ -100,6 +101,24 @@ def test_what_a_cell_records_and_that_it_means_what_it_says(recordings):
     assert recorder.fractions[-1] == 1.0
     variance = data_of(cell).targets_b[3200:]
     assert metrics["mean_b_late"] == pytest.approx(np.mean(variance**2))
+
+
+def test_adaptive_decoders_are_added_on_request_and_change_nothing_else(recordings):
+    metrics, _ = run(cell_of("traces", 0, decay=0.0))
+    more, _ = run(cell_of("traces", 0, decay=0.0, adaptive=True))
+    added = {
+        *(f"{name}_b_{third}" for name in ADAPTIVE for third in ("early", "middle", "late")),
+        *("rls_hindsight_b_late", "kalman_hindsight_b_late", "rls_forgetting", "kalman_forgetting"),
+    }
+    assert more.keys() - metrics.keys() == added
+    timed = {"seconds_per_step"}
+    assert {name: more[name] for name in metrics.keys() - timed} == {
+        name: metrics[name] for name in metrics.keys() - timed
+    }
+    # session B's channels have moved: what adapts is below what was fitted on A
+    for name in ("rls", "online_ridge", "anew"):
+        assert more[f"{name}_b_late"] < more["ridge_frozen_b_late"]
+    assert more["kalman_adaptive_b_late"] < more["kalman_frozen_b_late"]
 
 
 def test_eq_12_by_hand():

@@ -34,6 +34,7 @@ class Pair(NamedTuple):
     inputs_b: Array  # (T_B, k)
     targets_b: Array  # (T_B, 2)
     states_a: Array  # (T_A, 4) position and velocity, z-scored
+    states_b: Array  # (T_B, 4) the same of B, with A's means and deviations
     refit: int  # bins of B in three minutes
     gap_days: int | None
 
@@ -99,13 +100,17 @@ def pair_of(
     if relabel is not None:
         counts_b = counts_b[:, np.random.default_rng(relabel).permutation(counts_b.shape[1])]
     transform = fit(a.counts, behaviour(a, target), components)
-    states = np.concatenate([behaviour(a, "position"), behaviour(a, "velocity")], axis=1)
+    states_a, states_b = (
+        np.concatenate([behaviour(one, "position"), behaviour(one, "velocity")], axis=1) for one in (a, b)
+    )
+    scale = scaler(states_a)
     return Pair(
         inputs_a=transform.inputs(a.counts),
         targets_a=transform.targets(behaviour(a, target)),
         inputs_b=transform.inputs(counts_b),
         targets_b=transform.targets(behaviour(b, target)),
-        states_a=scaler(states).transform(states),
+        states_a=scale.transform(states_a),
+        states_b=scale.transform(states_b),
         refit=round(REFIT_S / b.bin_width_s),
         gap_days=gap,
     )
@@ -132,6 +137,11 @@ def windows_b(bins: int) -> tuple[Segment, ...]:
     return tuple(Segment(name, *edges[i : i + 2]) for i, name in enumerate(("b_early", "b_middle", LATE)))
 
 
+def coordinates(target: Target) -> slice:
+    """Return the columns of a state [position; velocity] that hold the decoded quantity."""
+    return slice(0, 2) if target == "position" else slice(2, 4)
+
+
 def baselines(pair: Pair, target: Target) -> dict[str, float]:
     """Compute the errors of the baselines in the last third of session B (`b_late`).
 
@@ -142,7 +152,7 @@ def baselines(pair: Pair, target: Target) -> dict[str, float]:
         `NAME_b_late` -> mean squared error of z-scored targets. `ridge_refit` is absent if B is too short.
     """
     late = windows_b(len(pair.inputs_b))[-1]
-    columns = slice(0, 2) if target == "position" else slice(2, 4)
+    columns = coordinates(target)
     guesses = {
         "ridge_frozen": fit_wiener(pair.inputs_a, pair.targets_a).predict(pair.inputs_b),
         "kalman_frozen": fit_kalman(pair.inputs_a, pair.states_a).predict(pair.inputs_b)[:, columns],
