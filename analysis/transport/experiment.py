@@ -29,6 +29,7 @@ class Experiment:
         questions: the questions.
         details: returns further Markdown for the page from the cells, such as tables.
         figures: file name without ending -> function that draws the figure from the cells, with its caption.
+        metrics: columns of `cells` that details and figures read, but no question.
         remarks: text below the answers, in Markdown, written once the results were known.
     """
 
@@ -39,6 +40,7 @@ class Experiment:
     questions: tuple[Question, ...]
     details: Callable[[pl.DataFrame], str] = lambda cells: ""
     figures: dict[str, tuple[Callable[[pl.DataFrame], Figure], str]] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
     remarks: str = ""
 
     def own(self, cells: pl.DataFrame) -> pl.DataFrame:
@@ -112,12 +114,13 @@ def queries(questions: Sequence[Question]) -> str:
 
 
 def columns_read(experiments: Sequence[Experiment], cells: pl.DataFrame) -> list[str]:
-    """Return the columns of `cells` that any query of these experiments names, in the table's order."""
+    """Return the columns of `cells` that any query or table of these experiments reads, in the table's order."""
     words = {
         word
         for experiment in experiments
         for question in experiment.questions
         for word in re.findall(r"\w+", question.query)
     }
+    words |= {name for experiment in experiments for name in experiment.metrics}
     always = {"experiment", "method", "k", "seed", "status"}
     return [name for name in cells.columns if name in words | always]

@@ -15,13 +15,13 @@ from pathlib import Path
 import polars as pl
 
 from raysweep.analysis.cells.source import from_store
-from raysweep.analysis.transport import diagram_page, multiverse_page
+from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page
 from raysweep.analysis.transport.experiment import Experiment, columns_read, section
 from raysweep.orchestrator.errors import InputError, RaysweepError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.text import printable
 
-EXPERIMENTS: tuple[Experiment, ...] = (diagram_page.EXPERIMENT, multiverse_page.EXPERIMENT)
+EXPERIMENTS: tuple[Experiment, ...] = (diagram_page.EXPERIMENT, decoding_page.EXPERIMENT, multiverse_page.EXPERIMENT)
 HEAD = """# When is propagating k paths worth it?
 
 The paper (arXiv 2603.15195) claims that a few paths of gradient transport are enough, its follow-up (arXiv 2603.28750)
@@ -30,7 +30,8 @@ statistic are in `analysis/transport/`, and were committed before the first scor
 
 *Yes* means that the 95 % interval of the number lies in the question's zone, *no* that it lies outside, *on the margin*
 that the number is known well and lies at the zone's end, *open* that these units cannot tell. *Yes* and *no* hold after
-Holm's correction over the questions of an experiment. Intervals are those of [the ledger](verdicts.md#intervals).
+Holm's correction over the questions of an experiment. Intervals are those of [the ledger](verdicts.md#intervals) where
+an experiment has no other.
 
 This page is written by `python -m raysweep.analysis.transport.page --store docs/results/transport/cells.parquet`, from
 the saved cells; `make paper` runs everything anew."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from raysweep.analysis.transport.experiment import columns_read
 from raysweep.analysis.transport.page import EXPERIMENTS, page, read, save
 
 ROOT = Path(__file__).parents[3]
@@ -24,6 +25,11 @@ def test_without_cells_the_page_is_the_plan() -> None:
 def test_names_of_questions_are_unique() -> None:
     names = [question.name for experiment in EXPERIMENTS for question in experiment.questions]
     assert len(set(names)) == len(names)
+
+
+def test_columns_that_only_a_table_reads_are_kept() -> None:
+    names = ["experiment", "status", "mse_b_late", "kalman_hindsight_b_late", "peak_rss_mib"]
+    assert columns_read(EXPERIMENTS, pl.DataFrame(schema=names)) == names[:-1]
 
 
 def test_saved_cells_are_read_again(tmp_path: Path) -> None:
