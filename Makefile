@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest -q
 FAST   := -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-.PHONY: run test test-slow browser chaos check format bench results docs wheel clean
+.PHONY: run test test-slow browser chaos check format bench results paper hashes release docs wheel clean
 
 run: $(VENV)/.user
 	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for about 20 s on each worker."
@@ -55,6 +55,26 @@ results: $(VENV)/.user
 	-"$(BIN)/raysweep" launch $(RNN) --seeds $(FRESH) --yes
 	-"$(BIN)/raysweep" launch $(VIT) $(VIT_OPTIONS) --yes
 	"$(BIN)/python" -m raysweep.analysis.publish --save docs/results/cells.parquet
+	$(MAKE) hashes
+
+# docs/transport.md, Experiments A to C: rates on tuning seeds first, then the scored seeds at the chosen rates.
+paper: $(VENV)/.user
+	-"$(BIN)/raysweep" launch "transport/diagram-*" --yes
+	"$(BIN)/python" -m raysweep.analysis.transport.chosen | PATH="$(BIN):$$PATH" sh
+	-"$(BIN)/raysweep" launch "transport/decoding*" "transport/multiverse-*" --yes
+	"$(BIN)/python" -m raysweep.analysis.transport.page --save docs/results/transport/cells.parquet
+	$(MAKE) hashes
+
+# The saved cells by content: what a reader of the results compares a download with.
+hashes:
+	cd docs/results && sha256sum $$(find . -name "*.parquet" | sed "s|^\./||" | LC_ALL=C sort) > SHA256SUMS
+
+# A store as one file that is named by its content, with all arrays (GNU tar): make release STORE=results
+STORE ?= results
+release:
+	mkdir -p dist
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf dist/store.tar -C "$(STORE)" .
+	mv dist/store.tar "dist/store-$$(sha256sum dist/store.tar | cut -c1-16).tar"
 
 # What would be published: a source distribution, and a wheel built from it.
 wheel: $(VENV)/.dev

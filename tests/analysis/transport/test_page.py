@@ -1,5 +1,6 @@
 """The page of Experiments A to C follows from its saved cells, and has every question with its query."""
 
+import hashlib
 from pathlib import Path
 
 import polars as pl
@@ -52,3 +53,13 @@ def test_saved_cells_are_read_again(tmp_path: Path) -> None:
     bytes_before = second.read_bytes()
     save(again, second)
     assert second.read_bytes() == bytes_before
+
+
+def test_the_saved_cells_have_the_published_hashes() -> None:
+    folder = ROOT / "docs" / "results"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    hashes = {name: digest for digest, name in (line.split() for line in lines)}
+    assert hashes == {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.parquet")
+    }
