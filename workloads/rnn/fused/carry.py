@@ -128,6 +128,33 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 
 @compiled
+def add_contracted(influence: Array, adjoint: Array, gradient: Array) -> None:
+    """Add a_s^T J_s to `gradient` (G, n, m). `influence` is J_s (C n, G n m), `adjoint` is a_s (C, n)."""
+    rows, size = influence.shape
+    flat, scale = gradient.reshape(-1), adjoint.reshape(-1)
+    for column in range(0, size, COLUMNS):
+        stop = min(size, column + COLUMNS)
+        target = flat[column:stop]  # indexed from 0: numba tests an index that might be negative, one by one
+        i = 0
+        while i + 8 <= rows:  # eight rows at once: the gradient is loaded and stored once for them
+            a0, a1, a2, a3 = scale[i], scale[i + 1], scale[i + 2], scale[i + 3]
+            a4, a5, a6, a7 = scale[i + 4], scale[i + 5], scale[i + 6], scale[i + 7]
+            j0, j1 = influence[i, column:stop], influence[i + 1, column:stop]
+            j2, j3 = influence[i + 2, column:stop], influence[i + 3, column:stop]
+            j4, j5 = influence[i + 4, column:stop], influence[i + 5, column:stop]
+            j6, j7 = influence[i + 6, column:stop], influence[i + 7, column:stop]
+            for p in range(target.size):
+                low = a0 * j0[p] + a1 * j1[p] + a2 * j2[p] + a3 * j3[p]
+                target[p] += low + (a4 * j4[p] + a5 * j5[p] + a6 * j6[p] + a7 * j7[p])
+            i += 8
+        while i < rows:
+            a0, j0 = scale[i], influence[i, column:stop]
+            for p in range(target.size):
+                target[p] += a0 * j0[p]
+            i += 1
+
+
+@compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
     """Choose for each unit the k sources with the highest score `masks.by_influence`. Ties go to the lower index.
 

@@ -39,6 +39,25 @@ class Size(NamedTuple):
         return rows * (self.k + self.components) * self.gates * self.n * self.m / 3000
 
     @property
+    def move_us(self) -> float:
+        """Estimated microseconds of moving J on over a block, but for the part that grows with the block's steps."""
+        rows = self.components * self.n
+        return 100 + rows * rows * self.gates * self.n * self.m / 40000
+
+    @property
+    def block(self) -> int:
+        """The number of steps per block of two levels that costs least: a half of it is read back at each step."""
+        return min(128, max(16, round((2 * self.move_us / self.back_us) ** 0.5)))
+
+    @property
+    def two_levels_us(self) -> float:
+        """Estimated microseconds per step of two levels: read back half a block, contract J, move it on."""
+        rows = self.components * self.n
+        contract = rows * self.gates * self.n * self.m / 6000
+        products = rows * rows * (rows + self.gates * self.m) / 40000
+        return self.block / 2 * self.back_us + contract + products + self.move_us / self.block
+
+    @property
     def dense_us(self) -> float:
         """Estimated microseconds per step of carrying J by NumPy's dense product."""
         return 300 + (self.components * self.n) ** 2 * self.gates * self.n * self.m / 40000

@@ -1,7 +1,7 @@
 """The online loop of the masked-RTRL family as one compiled function: forward pass, gradient, clip, optimiser.
 
-The gradient is read back over the kept steps (`replay`), or contracted from a carried influence (`carry`). All numbers
-have one dtype. Shapes: T steps, n hidden units of C components, G gates with m inputs each.
+The gradient is read back over the kept steps (`replay`), from there contracted from an earlier J if there is one
+(`history`), or contracted from an influence that is carried from step to step (`carry`). All numbers have one dtype. Shapes: T steps, n hidden units of C components, G gates with m inputs each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array, Indices, Mask
-from raysweep.workloads.rnn.fused.carry import carry, carry_gathered, choose_by_influence, contract
+from raysweep.workloads.rnn.fused.carry import add_contracted, carry, carry_gathered, choose_by_influence, contract
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 from raysweep.workloads.rnn.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
 from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, Scratch, replay
@@ -23,14 +23,14 @@ FINISHED, DIVERGED, TOO_DEEP = 0, 1, 2
 """Return codes of `run`.
 
 FINISHED: all steps are done. DIVERGED: a loss is too large, or a loss or gradient is not finite. TOO_DEEP:
-replay costs more than carrying J.
+replay costs more than two levels do.
 """
 SMOOTHING = 0.05
-UPDATES, START, MASK, DONE, NEWEST = 0, 1, 2, 3, 4
+UPDATES, START, MASK, DONE, NEWEST, BLOCK_START = 0, 1, 2, 3, 4, 5
 """Indices into `Carried.counters`.
 
 UPDATES: updates so far. START: first step of the sequence. MASK: number of the current mask. DONE: steps done.
-NEWEST: the half of `Carried.influence` that holds J.
+NEWEST: the half of `Carried.influence` that holds J. BLOCK_START: first step of the block, of two levels.
 """
 
 
@@ -60,7 +60,7 @@ class Rule(NamedTuple):
     full: bool  # influence passes along all connections, whatever the mask
     reach: int  # steps that replay goes back at most: BPTT's window
     tol: float  # replay ends where the signal's norm has shrunk to this fraction
-    max_depth: float  # mean depth of replay above which carrying J is cheaper
+    max_depth: float  # mean depth of replay above which two levels are cheaper
     decay: float  # of a carried trace; below 0: the local influence is carried; in the run's dtype
     self_loop: bool  # the local influence also passes through each unit's connection to itself
     dynamic: bool  # the mask is chosen by J, at every step
@@ -81,15 +81,16 @@ class Descent(NamedTuple):
 class Carried(NamedTuple):
     """The state that passes from one step to the next, changed in place.
 
-    `trace` is empty if it is not used, and so is `influence`.
+    `trace` is empty if it is not used, and so are `influence` and `past`.
     """
 
     state: Array  # (C, n)
     moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat
-    counters: npt.NDArray[np.int64]  # (5,)
+    counters: npt.NDArray[np.int64]  # (6,)
     mean_depth: npt.NDArray[np.float64]  # (1,) running mean of the depth of replay
     trace: Array  # (1, G, n, m) decaying trace, or (C, G, n, m) local influence
     influence: Array  # (2, C, n, G n m) J and room for the next J
+    past: Array  # (C n, G n m) J of the last step before the block; not read in a sequence's first block
     sources: Indices  # (n, k) S_i of the mask in force
     fisher: npt.NDArray[np.float64]  # (n,) sum over steps of each unit's squared exact gradient
 
@@ -121,7 +122,7 @@ def run(
     """Do the steps begin <= t < stop, and return FINISHED, DIVERGED or TOO_DEEP. `masks` holds all masks so far."""
     theta, readout, bias = network.theta, network.readout, network.bias
     inputs, targets, graded, begins = data
-    state, moments, counters, mean_depth, trace, influence, sources, fisher = carried
+    state, moments, counters, mean_depth, trace, influence, past, sources, fisher = carried
     losses, predictions, depths, remainders, signal, gradient = record
     shared, fisher_window = network.shared_inputs, rule.fisher_window
     gates, n, m = theta.shape
@@ -145,7 +146,7 @@ def run(
             state[...] = 0
             trace[...] = 0
             influence[...] = 0
-            counters[START] = t
+            counters[START] = counters[BLOCK_START] = t
         slot = t % ring
         # forward
         own, gain, seen = rings.own[slot], rings.gain[slot], rings.inputs[slot]
@@ -228,10 +229,16 @@ def run(
             depth, rest = t - counters[START] + 1, 0.0
             contract(influence[counters[NEWEST]], signal, gradient)
         else:
-            oldest = max(counters[START], t - rule.reach + 1)
-            depth, rest = replay(signal, t, oldest, rule.tol, rings, masks, rule.full, scratch, gradient)
+            oldest = max(counters[BLOCK_START], t - rule.reach + 1)
+            beyond = counters[BLOCK_START] > counters[START]
+            depth, rest, beyond = replay(
+                signal, t, oldest, rule.tol, rings, masks, rule.full, beyond, scratch, gradient
+            )
+            if beyond:
+                depth, rest = t - counters[START] + 1, 0.0
+                add_contracted(past, scratch.adjoint, gradient)
         if t < fisher_window:
-            replay(signal, t, counters[START], rule.tol, rings, masks, True, scratch, exact)
+            replay(signal, t, counters[START], rule.tol, rings, masks, True, False, scratch, exact)
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):

@@ -117,9 +117,10 @@ def replay(
     rings: Rings,
     masks: Masks,
     full: bool,
+    beyond: bool,
     scratch: Scratch,
     gradient: Array,
-) -> tuple[int, float]:
+) -> tuple[int, float, bool]:
     """Compute the gradient by equations (1) to (3), from step t back to `oldest` or to the oldest kept step.
 
     Args:
@@ -130,12 +131,14 @@ def replay(
         rings: the kept steps.
         masks: all masks so far.
         full: whether to read all weights, whatever the mask.
+        beyond: whether the signal is also read through `oldest`, to the step before it (see `history`).
         scratch: buffers, overwritten.
         gradient: (G, n, m), overwritten with the result.
 
     Returns:
-        The number of steps over which the signal was read back, and the fraction of its norm that was left at the
-            end.
+        The number of steps over which the signal was read back, the fraction of its norm that was left at the end,
+            and whether it was read through `oldest` and is not below `tol` there. `scratch.adjoint` is then a_s of
+            the step before.
     """
     adjoint, before, block, slots = scratch
     ring, components, gates, n = rings.gain.shape
@@ -150,7 +153,7 @@ def replay(
     left = first
     depth, count = 0, 0
     if first == 0.0:
-        return 0, 0.0
+        return 0, 0.0, False
     oldest = max(oldest, t - ring + 1)
     s = t
     while True:
@@ -169,7 +172,7 @@ def replay(
         if count == BLOCK:
             accumulate(block, slots, count, rings.inputs, gradient)
             count = 0
-        if s == oldest:
+        if s == oldest and not beyond:
             break
         for c in range(components):
             for i in range(n):
@@ -198,7 +201,10 @@ def replay(
                 left += before[c, i] * before[c, i]
                 adjoint[c, i] = before[c, i]
         if left == 0.0 or left < limit:
+            beyond = False
+            break
+        if s == oldest:
             break
         s -= 1
     accumulate(block, slots, count, rings.inputs, gradient)
-    return depth, math.sqrt(left / first)
+    return depth, math.sqrt(left / first), beyond

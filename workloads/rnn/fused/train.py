@@ -3,10 +3,10 @@ r"""Online learning by the compiled loop, for the masked-RTRL family (for all ru
 The compiled loop carries traces, and influence that stays within units. For the other rules it reads gradients back
 over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
 
-Reading back may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
-then computed from them and carried from there on. The compiled loop carries it for small k (`gather_pays`), otherwise
-the readable loop by BLAS's dense product. The selection `dynamic` needs J for its mask, so J is carried from the
-first step.
+Reading back may become more expensive than two levels (`dear_depth`). If all steps of the sequence are kept, J is
+then computed from them. From there on gradients are read back to the start of a block of steps and contracted from J
+there, and J is moved on at the block's end (see `history`). The selection `dynamic` needs J for its mask, so J is
+carried from the first step.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from raysweep.workloads.arrays import Array, Mask
+from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.rnn.fused import elementwise, kernel, update
 from raysweep.workloads.rnn.fused.form import Size, not_fused, propagation_of
-from raysweep.workloads.rnn.fused.history import influence_of
+from raysweep.workloads.rnn.fused.history import Block, influence_of, moved_on
 from raysweep.workloads.rnn.fused.replay import Masks, Rings
 from raysweep.workloads.rnn.linearization import Stage
 from raysweep.workloads.rnn.masks import (
@@ -33,12 +33,10 @@ from raysweep.workloads.rnn.masks import (
     readers_of,
     sources_of,
 )
-from raysweep.workloads.rnn.optimizers import AdamState
 from raysweep.workloads.rnn.probes import Findings, Schedule
 from raysweep.workloads.rnn.rules import RULES
-from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState
 from raysweep.workloads.rnn.streams.stream import Stream
-from raysweep.workloads.rnn.training import DIVERGED_ABOVE, Learner, Learning, Trajectory, begin, train
+from raysweep.workloads.rnn.training import DIVERGED_ABOVE, Learner, Trajectory
 from raysweep.workloads.seeds import Generators
 
 CODES = {
@@ -54,7 +52,7 @@ CODES = {
     "rmsprop": update.RMSPROP,
 }
 HISTORY_BYTES = 5 * 2**29
-"""Maximum size of the kept steps, in bytes. `replay_cut` counts the replays that end early at this limit."""
+"""Maximum size of the kept steps, in bytes, and of J. `replay_cut` counts the replays that end early at this limit."""
 NOTHING = Schedule()
 AT_ONCE = 200
 """Maximum number of steps per kernel call, after which progress is reported. It divides `masks.WEIGHTS_EVERY`."""
@@ -76,7 +74,7 @@ def train_fused(
     """Learn along a stream to its end, or until the run diverges.
 
     Args:
-        learner: the learner; its rule is called only if the readable loop takes over.
+        learner: the learner; its rule is not called.
         method: name of the rule.
         k: the cell's recorded k.
         config: a complete `LearnerConfig`.
@@ -90,8 +88,8 @@ def train_fused(
 
     Returns:
         The run. If the rule replays, `info` has `credit_horizon`: for each step, the number of steps over which the
-            learning signal was read back. If J was carried, `metrics` has `carried_from`, the first step at which it
-            was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
+            learning signal was read back. If J was carried, over steps or blocks, `metrics` has `carried_from`, the
+            first step at which it was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
@@ -110,22 +108,19 @@ def train_fused(
             stop = min(stop, keep_at)
         if schedule.any:
             stop = min(stop, schedule.next(t) + 1)
-        code = loop.run(t, stop)
+        code = loop.run(t, min(stop, loop.block_end()))
         t = int(loop.carried.counters[kernel.DONE])
-        if code == kernel.TOO_DEEP and loop.gather_pays and t < steps:
-            loop.carry_on(t - 1)
-            code = kernel.FINISHED
         if schedule.any and code != kernel.DIVERGED:
             loop.probe(t - 1)
+        if code == kernel.TOO_DEEP:
+            code = kernel.FINISHED
+            if t < steps:
+                loop.begin_blocks(t)
+        elif t == loop.block_end() and t < steps:
+            loop.next_block(t)
         progress(t / steps)
     diverged_at = t if code == kernel.DIVERGED else None
-    result = loop.trajectory(t, diverged_at, time.perf_counter() - started)._replace(kept=kept)
-    if code != kernel.TOO_DEEP or t == steps:
-        return result
-    so_far = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
-    now, fresh = loop.handed_over(t - 1)
-    rest = train(learner, now, stream, rngs, progress, t, findings, so_far, fresh, keep_at)
-    return result.then(rest, t)
+    return loop.trajectory(t, diverged_at, time.perf_counter() - started)._replace(kept=kept)
 
 
 class _Loop:
@@ -169,13 +164,13 @@ class _Loop:
         gates, _, m = self.network.theta.shape
         components = architecture.components
         size = Size(n, self.form.k, components, gates, m)
-        self.gather_pays = size.gather_pays
+        influence_bytes = components * n * gates * n * m * dtype.itemsize
         self.carried_from = 0 if self.form.carried else None
         self.rule = kernel.Rule(
             full=self.form.k == n,
             reach=self.form.window or steps,
             tol=config.tol or 0.0,
-            max_depth=dear_depth(size) if self.form.replays else np.inf,
+            max_depth=dear_depth(size) if self.form.replays and influence_bytes <= history_bytes else np.inf,
             decay=scalar(-1.0 if self.form.decay is None else self.form.decay),
             self_loop=self.form.each_itself,
             dynamic=self.form.carried,
@@ -200,10 +195,11 @@ class _Loop:
         self.carried = kernel.Carried(
             state=np.zeros((components, n), dtype),
             moments=tuple(np.zeros(part.size, dtype) for part in parts for _ in range(2)),
-            counters=np.zeros(5, np.int64),
+            counters=np.zeros(6, np.int64),
             mean_depth=np.zeros(1),
             trace=np.zeros((within, gates, n, m), dtype),
             influence=np.zeros((2 * self.form.carried, components, n, gates * n * m), dtype),
+            past=np.zeros((0, gates * n * m), dtype),
             sources=np.ascontiguousarray(sources_of(mask)),
             fisher=np.zeros(n),
         )
@@ -219,6 +215,8 @@ class _Loop:
             ring = 1
         elif self.form.window is not None and not probed:
             ring = min(ring, self.form.window)
+        self.kept_steps = ring
+        self.block = min(ring, size.block)
         self.rings = Rings(
             np.empty((ring, components, components, n), dtype),
             np.empty((ring, components, gates, n), dtype),
@@ -255,14 +253,24 @@ class _Loop:
         self.carried.counters[kernel.MASK] = len(self.mask_list) - 1
         self.carried = self.carried._replace(sources=np.ascontiguousarray(sources_of(self.mask_list[-1])))
 
-    def carry_on(self, t: int) -> None:
-        """Make the kernel carry J from step t + 1 on, instead of reading gradients back."""
-        influence = np.zeros((2, *self.carried.influence.shape[1:]), self.network.theta.dtype)
-        influence[0] = self._influence_at(t).reshape(influence.shape[1:])
-        self.carried.counters[kernel.NEWEST] = 0
-        self.carried = self.carried._replace(influence=influence)
-        self.carried_from = t + 1
+    def block_end(self) -> int:
+        """Return the step before which the present block of two levels ends at the latest."""
+        if not len(self.carried.past):
+            return len(self.data.inputs)
+        return int(self.carried.counters[kernel.BLOCK_START]) + self.block
+
+    def begin_blocks(self, t: int) -> None:
+        """Read gradients back to the start of a block only, from step t on."""
+        self.next_block(t)
+        self.carried_from = t
         self.rule = self.rule._replace(max_depth=np.inf)
+        if self.findings.schedule.alignment_every is None:  # nothing reads earlier steps any more
+            self.rings = Rings(*(part[: self.block].copy() for part in self.rings[:-1]), self.rings.gathered)
+
+    def next_block(self, t: int) -> None:
+        """Compute J of step t - 1, and begin a block at step t."""
+        self.carried = self.carried._replace(past=self._influence_at(t - 1))
+        self.carried.counters[kernel.BLOCK_START] = t
 
     def run(self, begin: int, stop: int) -> int:
         """Do the steps begin <= t < stop by the kernel, and return its code: FINISHED, DIVERGED or TOO_DEEP."""
@@ -295,58 +303,59 @@ class _Loop:
             self.findings.alignment(t, self.record.gradient * graded, whole, self.record.signal[None] * graded, unpack)
 
     def _influence_at(self, t: int) -> Array:
-        """Return J_t (C n, G n m): the carried one if there is one, otherwise computed from the kept steps."""
+        """Return J_t (C n, G n m): the carried one, or computed from the kept steps and, if there is one, `past`."""
         if len(self.carried.influence):
             newest: Array = self.carried.influence[self.carried.counters[kernel.NEWEST]]
             return newest.reshape(self.carried.state.size, -1)
-        return influence_of(self.steps_back(t), len(self.network.theta))
+        past, first = self.carried.past, int(self.carried.counters[kernel.BLOCK_START])
+        if not len(past):
+            return influence_of(self.steps_back(t), len(self.network.theta))
+        if first == self.carried.counters[kernel.START]:
+            past = np.zeros_like(past)
+        return moved_on(past, self._block_back(t, first)) if first <= t else past
+
+    def _block_back(self, t: int, first: int) -> Block:
+        """Return the steps from t back to `first`."""
+        rings, slots = self.rings, np.arange(t, first - 1, -1) % len(self.rings.mask)
+        weights = self._weights(slots)
+        if not (self.rule.full or rings.gathered):
+            weights = weights * np.stack(self.mask_list)[rings.mask[slots], None]
+        return Block(rings.own[slots], rings.gain[slots], weights, rings.inputs[slots])
+
+    def _weights(self, slots: Indices) -> Array:
+        """Return the recurrent weights (S, R, n, n) in these places of the ring; those that are not kept are 0."""
+        rings, n = self.rings, self.n
+        kept = rings.weights[slots]
+        if not rings.gathered:
+            return kept.reshape(*kept.shape[:2], n, n)
+        weights = np.zeros((*kept.shape[:2], n, n), kept.dtype)
+        for number in np.unique(rings.mask[slots]):
+            at = np.flatnonzero(rings.mask[slots] == number)[:, None, None]
+            source, reader = np.nonzero(self.mask_list[number].T)
+            weights[at, np.arange(kept.shape[1])[:, None], reader, source] = kept[at[:, 0, 0]]
+        return weights
 
     def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
         """Yield the kept steps and their masks (None: all connections), from t back to the first of its sequence."""
-        rings, n, dtype = self.rings, self.n, self.network.theta.dtype
-        ring, recurrent = rings.weights.shape[:2]
-        gates = rings.gain.shape[2]
+        rings, dtype = self.rings, self.network.theta.dtype
+        ring, gates = len(rings.mask), rings.gain.shape[2]
         for s in range(t, max(int(self.carried.counters[kernel.START]), t - ring + 1) - 1, -1):
             slot = s % ring
-            kept = self.mask_list[rings.mask[slot]]
-            mask = None if self.rule.full else kept.astype(dtype)
-            if rings.gathered:
-                weights = np.zeros((recurrent, n, n), dtype)
-                source, reader = np.nonzero(kept.T)
-                weights[:, reader, source] = rings.weights[slot]
-            else:
-                weights = rings.weights[slot].reshape(recurrent, n, n)
+            mask = None if self.rule.full else self.mask_list[rings.mask[slot]].astype(dtype)
+            weights = self._weights(np.array([slot]))[0]
             inputs = np.broadcast_to(rings.inputs[slot], (gates, rings.inputs.shape[2]))
             yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
-
-    def handed_over(self, t: int) -> tuple[Learning, Any]:
-        """Return the state from which the readable loop continues after step t, and the rule's initial state."""
-        influence = self._influence_at(t)
-        optimizer_state: Any = None
-        if self.config.optimizer != "sgd":
-            m, v = (self.flat(*self.carried.moments[order::2]) for order in (0, 1))
-            adam = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
-            optimizer_state = v if self.config.optimizer == "rmsprop" else adam
-        theta = self.flat_theta()
-        begun = begin(self.learner, theta, self.n, self.data.inputs.shape[1], np.random.default_rng(0))
-        state: Any = influence
-        if isinstance(begun.rule_state, SparseState):
-            mask = self.mask_list[self.carried.counters[kernel.MASK]]
-            sources = None if begun.rule_state.sources is None else sources_of(mask)
-            state = SparseState(influence, mask.astype(theta.dtype), sources, t + 1)
-        return Learning(theta, self.carried.state, state, optimizer_state), begun.rule_state
 
     def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
         """Return the record of the run up to step `done`."""
         info: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         if self.form.replays:
-            done_back = done if self.carried_from is None else self.carried_from
-            depths, remainders, t = self.record.depths[:done], self.record.remainders[:done], np.arange(done)
-            info["credit_horizon"] = depths[:done_back].astype(np.float64)
-            begun = np.maximum.accumulate(np.where(self.data.begins[:done], t, 0))
-            ring = len(self.rings.mask)
-            cut = (depths == ring) & (t - begun + 1 > ring) & (remainders > 0)
+            alone = done if self.carried_from is None else self.carried_from  # steps of replay alone
+            depths, remainders, t = self.record.depths[:alone], self.record.remainders[:alone], np.arange(alone)
+            info["credit_horizon"] = depths.astype(np.float64)
+            begun = np.maximum.accumulate(np.where(self.data.begins[:alone], t, 0))
+            cut = (depths == self.kept_steps) & (t - begun + 1 > self.kept_steps) & (remainders > 0)
             if cut.any():
                 metrics["replay_cut"] = float(np.count_nonzero(cut))
         if self.carried_from is not None:
@@ -378,8 +387,8 @@ def _groups(learner: Learner, together: bool) -> tuple[update.Groups, update.Gro
 
 
 def dear_depth(size: Size) -> float:
-    """Return the depth of replay above which carrying J is cheaper.
+    """Return the depth of replay above which two levels are cheaper.
 
     The costs are estimated by a formula, so that no result depends on timings.
     """
-    return min(size.gathered_us, size.dense_us) / size.back_us
+    return size.two_levels_us / size.back_us
