@@ -324,4 +324,4 @@ def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -
     common = 5 + gates * n * m / 2000  # forward pass and optimiser
     if form.carried:
         return common + size.gathered_us
-    return common + min(steps_back * size.back_us, size.gathered_us, size.dense_us)
+    return common + min(steps_back * size.back_us, size.two_levels_us)

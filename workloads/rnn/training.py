@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,20 +82,6 @@ class Trajectory(NamedTuple):
         at = {} if self.diverged_at is None else {"diverged_at": float(self.diverged_at)}
         seconds = self.seconds / max(len(self.losses), 1)
         return {"diverged": float(bool(at)), **at, **self.metrics, "seconds_per_step": seconds}
-
-    def then(self, rest: Trajectory, at: int) -> Trajectory:
-        """Join this run's steps before step `at` with `rest`, the run in which another loop continued from there."""
-        return Trajectory(
-            np.concatenate([self.losses[:at], rest.losses]),
-            np.concatenate([self.predictions[:at], rest.predictions]),
-            {name: values[:at] for name, values in self.info.items()} | rest.info,
-            self.metrics | rest.metrics | {"carried_from": float(at)},
-            rest.diverged_at,
-            self.seconds + rest.seconds,
-            rest.theta,
-            rest.probed,
-            rest.kept if self.kept is None else self.kept,
-        )
 
 
 def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Generator) -> Learning:
@@ -174,10 +160,7 @@ def train(
     stream: Stream,
     rngs: Generators,
     progress: Callable[[float], None] = lambda fraction: None,
-    first: int = 0,
     findings: Findings | None = None,
-    so_far: Sequence[Step] = (),
-    fresh: Any = None,
     keep_at: int | None = None,
 ) -> Trajectory:
     """Learn along a stream, to its end or until the run diverges.
@@ -187,39 +170,36 @@ def train(
 
     Args:
         learner: the learner.
-        now: the state from `begin`, or the one in which another loop stopped.
+        now: the state from `begin`.
         stream: the data, which are rounded to theta's dtype here.
         rngs: the cell's generators; only `noise` is used.
         progress: called with the completed fraction every hundred steps.
-        first: the step to start from.
         findings: collects the probes' measurements; None disables probes.
-        so_far: steps of the current sequence before `first`, for alignment probes.
-        fresh: the rule's state at the start of a sequence, if `now` is not from `begin`.
         keep_at: the step before which the parameters are copied to `Trajectory.kept`.
     """
     dtype = now.theta.dtype
-    inputs = stream.inputs[first:].astype(dtype)
-    targets = stream.targets[first:].astype(dtype)
+    inputs = stream.inputs.astype(dtype)
+    targets = stream.targets.astype(dtype)
     steps = len(inputs)
     losses = np.empty(steps)
     predictions = np.empty(targets.shape)
     info: dict[str, list[float]] = {}
     diverged_at = None
     done = 0
-    begun = now.rule_state if fresh is None else fresh
-    sequence = list(so_far)  # its steps so far, for alignment probes
+    begun = now.rule_state
+    sequence: list[Step] = []  # its steps so far, for alignment probes
     kept = None
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is recorded, not warned about
         for t in range(steps):
-            if stream.begins[first + t]:
+            if stream.begins[t]:
                 now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
                 sequence.clear()
-            if first + t == keep_at:
+            if t == keep_at:
                 kept = now.theta
-            now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
+            now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[t])
             if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
-                diverged_at = first + t
+                diverged_at = t
                 break
             losses[t] = outcome.loss
             predictions[t] = outcome.prediction
@@ -227,9 +207,9 @@ def train(
                 info.setdefault(name, []).append(value)
             done = t + 1
             if findings is not None:
-                _probe(first + t, learner, now, outcome, sequence, findings)
+                _probe(t, learner, now, outcome, sequence, findings)
             if done % 100 == 0:
-                progress((first + done) / (first + steps))
+                progress(done / steps)
     seconds = time.perf_counter() - started
     arrays = {name: np.array(values) for name, values in info.items()}
     probed = [] if findings is None else findings.arrays()

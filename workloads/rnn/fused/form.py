@@ -5,6 +5,7 @@ This module does not import the compiler, since it is used when sweeps are plann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ OPTIMIZERS = ("adam", "adam_reference", "rmsprop", "sgd")
 
 
 class Size(NamedTuple):
-    """The sizes of a learner, and estimates of a step's cost in microseconds, on one core of an AMD EPYC in float32.
+    """The sizes of a learner, and estimates of a step's cost in microseconds, on one core in float32.
 
     A cost is a small overhead plus the time of the multiply-adds, whose rate is limited by memory. The estimates were
-    fitted to measurements of the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of `back_us`, `gathered_us` and
-    `dense_us` agree with the measured ratios within a factor of two.
+    fitted to measurements of the tanh RNN, LSTM and GRU at n = 16 to 256: `gathered_us` and `dense_us` on an AMD EPYC,
+    where their ratio was right within a factor of two; `back_us`, `move_us` and `two_levels_us` on an Intel Xeon,
+    where they were right within a factor of 1.5.
     """
 
     n: int  # hidden units
@@ -28,39 +30,41 @@ class Size(NamedTuple):
     m: int  # inputs of each gate, the bias's 1 included
 
     @property
+    def influence(self) -> int:
+        """Number of entries of J, C G n^2 m."""
+        return self.components * self.n * self.gates * self.n * self.m
+
+    @property
     def back_us(self) -> float:
         """Estimated microseconds of a replay per step that it reads back."""
-        return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
+        return 0.1 + self.gates * self.n * (self.m + self.k) / 9500
 
     @property
     def gathered_us(self) -> float:
         """Estimated microseconds per step of carrying J in the compiled loop, with k sources per unit."""
-        rows = self.components * self.n
-        return rows * (self.k + self.components) * self.gates * self.n * self.m / 3000
+        return self.influence * (self.k + self.components) / 3000
 
     @property
     def move_us(self) -> float:
         """Estimated microseconds of moving J on over a block, but for the part that grows with the block's steps."""
-        rows = self.components * self.n
-        return 100 + rows * rows * self.gates * self.n * self.m / 40000
+        return 50 + self.components * self.n * self.influence / 70000
 
     @property
     def block(self) -> int:
-        """The number of steps per block of two levels that costs least: a half of it is read back at each step."""
-        return min(128, max(16, round((2 * self.move_us / self.back_us) ** 0.5)))
+        """Number of steps per block of two levels: that of least cost, as half a block is read back at each step."""
+        return min(128, max(16, round(math.sqrt(2 * self.move_us / self.back_us))))
 
     @property
     def two_levels_us(self) -> float:
         """Estimated microseconds per step of two levels: read back half a block, contract J, move it on."""
-        rows = self.components * self.n
-        contract = rows * self.gates * self.n * self.m / 6000
-        products = rows * rows * (rows + self.gates * self.m) / 40000
+        contract = self.influence / 7000
+        products = 2 + ((self.components * self.n) ** 3 + self.influence) / 20000
         return self.block / 2 * self.back_us + contract + products + self.move_us / self.block
 
     @property
     def dense_us(self) -> float:
         """Estimated microseconds per step of carrying J by NumPy's dense product."""
-        return 300 + (self.components * self.n) ** 2 * self.gates * self.n * self.m / 40000
+        return 300 + self.components * self.n * self.influence / 40000
 
     @property
     def gather_pays(self) -> bool:

@@ -8,8 +8,8 @@ present block of steps, and moved on once per block, by matrix products:
     J_t = B_b J_b + sum_{b < s <= t} B_s I_s                                                            (2)
     G_t = sum_{b < s <= t} I_s^T a_s + J_b^T a_b,   a_s = dL_t/ds_s read back from step t (`replay`)    (3)
 
-In exact arithmetic both equal RTRL's. Per step, carrying J takes (C n)^2 G n m multiply-adds, and two levels with blocks
-of S steps take C G n^2 m for the contraction, 1 / S of RTRL's for J, and S / 2 steps of a replay.
+In exact arithmetic both equal RTRL's. Carrying J takes (C n)^2 G n m multiply-adds a step. Two levels with blocks of S
+steps take C G n^2 m for the contraction, 1 / S of RTRL's to move J on, and S / 2 steps of a replay.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def moved_on(influence: Array, block: Block) -> Array:
     own, gain, weights, inputs = block
     steps, components, gates, n = gain.shape
     rows, m = components * n, inputs.shape[2]
-    transitions = np.zeros((steps, components, n, components, n), own.dtype)
+    wide = np.zeros((steps, components, n, components, n), own.dtype)
     for gate in range(weights.shape[1]):
-        transitions[:, :, :, -1, :] += gain[:, :, gate, :, None] * weights[:, gate, None]
-    np.einsum("scidi->scdi", transitions)[...] += own
-    transitions = transitions.reshape(steps, rows, rows)
+        wide[:, :, :, -1, :] += gain[:, :, gate, :, None] * weights[:, gate, None]
+    np.einsum("scidi->scdi", wide)[...] += own
+    transitions = wide.reshape(steps, rows, rows)
     backs = np.zeros((steps + 1, rows, rows), own.dtype)  # B_t ... B_b
     backs[0] = np.eye(rows, dtype=own.dtype)
     for s in range(steps):

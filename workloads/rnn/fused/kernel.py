@@ -1,7 +1,8 @@
 """The online loop of the masked-RTRL family as one compiled function: forward pass, gradient, clip, optimiser.
 
-The gradient is read back over the kept steps (`replay`), from there contracted from an earlier J if there is one
-(`history`), or contracted from an influence that is carried from step to step (`carry`). All numbers have one dtype. Shapes: T steps, n hidden units of C components, G gates with m inputs each.
+The gradient is read back over the kept steps (`replay`), perhaps to an earlier J with which it is then contracted
+(`history`), or it is contracted from an influence that is carried from step to step (`carry`). All numbers have one
+dtype. Shapes: T steps, n hidden units of C components, G gates with m inputs each.
 """
 
 from __future__ import annotations

@@ -88,8 +88,9 @@ def train_fused(
 
     Returns:
         The run. If the rule replays, `info` has `credit_horizon`: for each step, the number of steps over which the
-            learning signal was read back. If J was carried, over steps or blocks, `metrics` has `carried_from`, the
-            first step at which it was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
+            learning signal was read back. If J was carried, by steps or blocks, `metrics` has `carried_from`, the
+            first step at which it was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`,
+            their number.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
@@ -164,13 +165,13 @@ class _Loop:
         gates, _, m = self.network.theta.shape
         components = architecture.components
         size = Size(n, self.form.k, components, gates, m)
-        influence_bytes = components * n * gates * n * m * dtype.itemsize
+        fits = size.influence * dtype.itemsize <= history_bytes
         self.carried_from = 0 if self.form.carried else None
         self.rule = kernel.Rule(
             full=self.form.k == n,
             reach=self.form.window or steps,
             tol=config.tol or 0.0,
-            max_depth=dear_depth(size) if self.form.replays and influence_bytes <= history_bytes else np.inf,
+            max_depth=dear_depth(size) if self.form.replays and fits else np.inf,
             decay=scalar(-1.0 if self.form.decay is None else self.form.decay),
             self_loop=self.form.each_itself,
             dynamic=self.form.carried,
@@ -216,7 +217,7 @@ class _Loop:
         elif self.form.window is not None and not probed:
             ring = min(ring, self.form.window)
         self.kept_steps = ring
-        self.block = min(ring, size.block)
+        self.block_steps: int = min(ring, size.block)
         self.rings = Rings(
             np.empty((ring, components, components, n), dtype),
             np.empty((ring, components, gates, n), dtype),
@@ -257,7 +258,7 @@ class _Loop:
         """Return the step before which the present block of two levels ends at the latest."""
         if not len(self.carried.past):
             return len(self.data.inputs)
-        return int(self.carried.counters[kernel.BLOCK_START]) + self.block
+        return int(self.carried.counters[kernel.BLOCK_START]) + self.block_steps
 
     def begin_blocks(self, t: int) -> None:
         """Read gradients back to the start of a block only, from step t on."""
@@ -265,7 +266,11 @@ class _Loop:
         self.carried_from = t
         self.rule = self.rule._replace(max_depth=np.inf)
         if self.findings.schedule.alignment_every is None:  # nothing reads earlier steps any more
-            self.rings = Rings(*(part[: self.block].copy() for part in self.rings[:-1]), self.rings.gathered)
+            own, gain, inputs, weights, mask, gathered = self.rings
+            few = slice(self.block_steps)
+            self.rings = Rings(
+                own[few].copy(), gain[few].copy(), inputs[few].copy(), weights[few].copy(), mask[few].copy(), gathered
+            )
 
     def next_block(self, t: int) -> None:
         """Compute J of step t - 1, and begin a block at step t."""

@@ -140,6 +140,7 @@ def parts() -> dict[str, str]:
         "architectures": architectures(),
         "masks": equations(PACKAGE / "masks.py"),
         "replay": equations(PACKAGE / "fused" / "replay.py"),
+        "two levels": equations(PACKAGE / "fused" / "history.py"),
         **{rule: equations(Path(inspect.getfile(entry.build))) for rule, entry in RULES.items()},
     }
 
