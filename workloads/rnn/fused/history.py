@@ -26,6 +26,8 @@ FORGOTTEN = 1e-30
 """Once all entries of B_s are below this, earlier steps are left out: their terms are far below rounding of J_t."""
 AT_ONCE = 64
 """Number of steps whose outer products are summed by one matrix product."""
+PART = 2**19
+"""Number of entries of J that are moved on at a time, so that little memory is needed beside J."""
 
 
 class Block(NamedTuple):
@@ -37,35 +39,41 @@ class Block(NamedTuple):
     inputs: Array  # (S, 1 or G, m)
 
 
-def moved_on(influence: Array, block: Block) -> Array:
-    """Compute J_t (C n, G n m) by equation (2), from J_b of the last step before the block."""
+def move_on(influence: Array, block: Block) -> None:
+    """Overwrite J_b (C n, G n m), of the last step before the block, with J_t by equation (2)."""
     own, gain, weights, inputs = block
     steps, components, gates, n = gain.shape
     rows, m = components * n, inputs.shape[2]
     wide = np.zeros((steps, components, n, components, n), own.dtype)
-    for gate in range(weights.shape[1]):
-        wide[:, :, :, -1, :] += gain[:, :, gate, :, None] * weights[:, gate, None]
+    from_hidden = wide[:, :, :, -1, :]
+    np.multiply(gain[:, :, 0, :, None], weights[:, 0, None], out=from_hidden)
+    for gate in range(1, weights.shape[1]):
+        from_hidden += gain[:, :, gate, :, None] * weights[:, gate, None]
     np.einsum("scidi->scdi", wide)[...] += own
     transitions = wide.reshape(steps, rows, rows)
     backs = np.zeros((steps + 1, rows, rows), own.dtype)  # B_t ... B_b
-    backs[0] = np.eye(rows, dtype=own.dtype)
+    backs[0].flat[:: rows + 1] = 1
     for s in range(steps):
         np.matmul(backs[s], transitions[s], out=backs[s + 1])
         # subnormal numbers are slow; looked at on every eighth step only, as looking costs as much as a small product
         if s % 8 == 7 and np.abs(backs[s + 1]).max() < FORGOTTEN:
             backs[s + 1] = 0
             break
-    result = backs[steps] @ influence
-    by_gates = result.reshape(rows, gates, n, m)
     through = backs[:steps].reshape(steps, rows, components, n)
+    by_units = influence.reshape(rows, gates * n, m)
+    units = max(1, PART // (rows * m))
     for gate in range(gates):
-        # (S, C n, n): what a change of this gate's pre-activations at each step does to s_t
-        reach = through[:, :, 0] * gain[:, None, 0, gate]
-        for c in range(1, components):
-            reach += through[:, :, c] * gain[:, None, c, gate]
         seen = inputs[:, 0 if inputs.shape[1] == 1 else gate]
-        by_gates[:, gate] += (reach.reshape(steps, -1).T @ seen).reshape(rows, n, m)
-    return result
+        for first in range(0, n, units):
+            some = slice(first, min(n, first + units))
+            # (S, C n, units): what a change of the units' pre-activations at each step does to s_t
+            reach = through[:, :, 0, some] * gain[:, None, 0, gate, some]
+            for c in range(1, components):
+                reach += through[:, :, c, some] * gain[:, None, c, gate, some]
+            part = by_units[:, gate * n + some.start : gate * n + some.stop]
+            moved = backs[steps] @ part.reshape(rows, -1)
+            moved += (reach.reshape(steps, -1).T @ seen).reshape(rows, -1)
+            part[...] = moved.reshape(part.shape)
 
 
 def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.rnn.fused import elementwise, kernel, update
 from raysweep.workloads.rnn.fused.form import Size, not_fused, propagation_of
-from raysweep.workloads.rnn.fused.history import Block, influence_of, moved_on
+from raysweep.workloads.rnn.fused.history import Block, influence_of, move_on
 from raysweep.workloads.rnn.fused.replay import Masks, Rings
 from raysweep.workloads.rnn.linearization import Stage
 from raysweep.workloads.rnn.masks import (
@@ -262,7 +262,8 @@ class _Loop:
 
     def begin_blocks(self, t: int) -> None:
         """Read gradients back to the start of a block only, from step t on."""
-        self.next_block(t)
+        self.carried = self.carried._replace(past=self._influence_at(t - 1))
+        self.carried.counters[kernel.BLOCK_START] = t
         self.carried_from = t
         self.rule = self.rule._replace(max_depth=np.inf)
         if self.findings.schedule.alignment_every is None:  # nothing reads earlier steps any more
@@ -273,9 +274,12 @@ class _Loop:
             )
 
     def next_block(self, t: int) -> None:
-        """Compute J of step t - 1, and begin a block at step t."""
-        self.carried = self.carried._replace(past=self._influence_at(t - 1))
-        self.carried.counters[kernel.BLOCK_START] = t
+        """Move J on to step t - 1, and begin a block at step t."""
+        past, counters = self.carried.past, self.carried.counters
+        if counters[kernel.BLOCK_START] == counters[kernel.START]:
+            past[...] = 0
+        move_on(past, self._block_back(t - 1))
+        counters[kernel.BLOCK_START] = t
 
     def run(self, begin: int, stop: int) -> int:
         """Do the steps begin <= t < stop by the kernel, and return its code: FINISHED, DIVERGED or TOO_DEEP."""
@@ -312,16 +316,18 @@ class _Loop:
         if len(self.carried.influence):
             newest: Array = self.carried.influence[self.carried.counters[kernel.NEWEST]]
             return newest.reshape(self.carried.state.size, -1)
-        past, first = self.carried.past, int(self.carried.counters[kernel.BLOCK_START])
-        if not len(past):
+        counters = self.carried.counters
+        if not len(self.carried.past):
             return influence_of(self.steps_back(t), len(self.network.theta))
-        if first == self.carried.counters[kernel.START]:
-            past = np.zeros_like(past)
-        return moved_on(past, self._block_back(t, first)) if first <= t else past
+        first = counters[kernel.BLOCK_START] == counters[kernel.START]
+        influence = np.zeros_like(self.carried.past) if first else self.carried.past.copy()
+        move_on(influence, self._block_back(t))
+        return influence
 
-    def _block_back(self, t: int, first: int) -> Block:
-        """Return the steps from t back to `first`."""
-        rings, slots = self.rings, np.arange(t, first - 1, -1) % len(self.rings.mask)
+    def _block_back(self, t: int) -> Block:
+        """Return the steps from t back to the first of the block of two levels."""
+        rings = self.rings
+        slots = np.arange(t, self.carried.counters[kernel.BLOCK_START] - 1, -1) % len(rings.mask)
         weights = self._weights(slots)
         if not (self.rule.full or rings.gathered):
             weights = weights * np.stack(self.mask_list)[rings.mask[slots], None]
