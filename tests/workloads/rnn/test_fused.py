@@ -264,6 +264,21 @@ def test_a_signal_that_shrinks_within_the_block_is_not_contracted(monkeypatch):
     assert depths[at:] == expected
 
 
+@pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 2)])
+@pytest.mark.parametrize("probes", [{}, {"schedule": Schedule(spectrum_every=7, alignment_every=11)}])
+def test_where_credit_is_short_again_it_is_read_back_alone_until_it_is_long(monkeypatch, method, k, probes):
+    two_levels(monkeypatch, 100, 30.0)
+    begun = []
+    begin_blocks = fused._Loop.begin_blocks
+    monkeypatch.setattr(fused._Loop, "begin_blocks", lambda loop, t: begun.append(t) or begin_blocks(loop, t))
+    # the adjoint about halves each step, so it is met after some 45, more than thirty and fewer than half a block
+    setup = settled(method, k, hidden=6, leak=0.5, recurrent_scale=0.05, learning_rate=1e-4, tol=1e-13)
+    begins = np.isin(np.arange(700), (0, 130, 260, 420))
+    graded = np.random.default_rng(1).random(700) < 0.9
+    agree(setup, random_stream(700, 2, 2, begins=begins, graded=graded), 1e-11, **probes)
+    assert len(begun) > 3
+
+
 def test_a_run_that_diverges_in_two_levels_ends_at_the_same_step(monkeypatch):
     two_levels(monkeypatch, 4)
     setup = settled("rtrl", hidden=5, optimizer="sgd", clip=0.0, tol=0.0)

@@ -4,9 +4,9 @@ The compiled loop carries traces, and influence that stays within units. For the
 over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
 
 Reading back may become more expensive than two levels (`dear_depth`). If all steps of the sequence are kept, J is
-then computed from them. From there on gradients are read back to the start of a block of steps and contracted from J
-there, and J is moved on at the block's end (see `history`). The selection `dynamic` needs J for its mask, so J is
-carried from the first step.
+then computed from them. Gradients are read back to the start of a block of steps and contracted from J there, and J
+is moved on at the block's end (see `history`), until signals shrink to `tol` within blocks. The selection `dynamic`
+needs J for its mask, so J is carried from the first step.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from raysweep.workloads.arrays import Array, Indices, Mask
+from raysweep.workloads.arrays import Array, Mask
 from raysweep.workloads.rnn.fused import elementwise, kernel, update
 from raysweep.workloads.rnn.fused.form import Size, not_fused, propagation_of
 from raysweep.workloads.rnn.fused.history import Block, influence_of, move_on
+from raysweep.workloads.rnn.fused.kept import block_back, steps_back
 from raysweep.workloads.rnn.fused.replay import Masks, Rings
 from raysweep.workloads.rnn.linearization import Stage
 from raysweep.workloads.rnn.masks import (
@@ -142,7 +143,7 @@ class _Loop:
         architecture = learner.architecture
         n, dtype = config.hidden, theta.dtype
         scalar: Any = dtype.type
-        self.learner, self.config, self.n, self.findings = learner, config, n, findings
+        self.learner, self.n, self.findings = learner, n, findings
         form = propagation_of(method, k, n, RULES[method].settings(config))
         problem = not_fused(form, config.architecture, config.loss, config.optimizer)
         if form is None or problem:
@@ -166,12 +167,13 @@ class _Loop:
         components = architecture.components
         size = Size(n, self.form.k, components, gates, m)
         fits = size.influence * dtype.itemsize <= history_bytes
+        self.dear_depth = dear_depth(size) if self.form.replays and fits else np.inf
         self.carried_from = 0 if self.form.carried else None
         self.rule = kernel.Rule(
             full=self.form.k == n,
             reach=self.form.window or steps,
             tol=config.tol or 0.0,
-            max_depth=dear_depth(size) if self.form.replays and fits else np.inf,
+            max_depth=self.dear_depth,
             decay=scalar(-1.0 if self.form.decay is None else self.form.decay),
             self_loop=self.form.each_itself,
             dynamic=self.form.carried,
@@ -216,8 +218,8 @@ class _Loop:
             ring = 1
         elif self.form.window is not None and not probed:
             ring = min(ring, self.form.window)
-        self.kept_steps = ring
         self.block_steps: int = min(ring, size.block)
+        self.two_levels, self.moved_to = False, 0  # `carried.past` is J of the step before `moved_to`
         self.rings = Rings(
             np.empty((ring, components, components, n), dtype),
             np.empty((ring, components, gates, n), dtype),
@@ -256,29 +258,44 @@ class _Loop:
 
     def block_end(self) -> int:
         """Return the step before which the present block of two levels ends at the latest."""
-        if not len(self.carried.past):
+        if not self.two_levels:
             return len(self.data.inputs)
         return int(self.carried.counters[kernel.BLOCK_START]) + self.block_steps
 
     def begin_blocks(self, t: int) -> None:
-        """Read gradients back to the start of a block only, from step t on."""
-        self.carried = self.carried._replace(past=self._influence_at(t - 1))
-        self.carried.counters[kernel.BLOCK_START] = t
-        self.carried_from = t
-        self.rule = self.rule._replace(max_depth=np.inf)
-        if self.findings.schedule.alignment_every is None:  # nothing reads earlier steps any more
-            own, gain, inputs, weights, mask, gathered = self.rings
-            few = slice(self.block_steps)
-            self.rings = Rings(
-                own[few].copy(), gain[few].copy(), inputs[few].copy(), weights[few].copy(), mask[few].copy(), gathered
-            )
+        """From step t on, read gradients back to the start of a block only, and contract J there."""
+        if self.carried_from is None:
+            self.carried_from = t
+            past = np.zeros((self.carried.state.size, self.network.theta.size), self.network.theta.dtype)
+            self.carried = self.carried._replace(past=past)
+        self._move_to(t)
+        self.two_levels, self.rule = True, self.rule._replace(max_depth=np.inf)
 
     def next_block(self, t: int) -> None:
-        """Move J on to step t - 1, and begin a block at step t."""
+        """Begin a block at step t, or read back alone again if credit has become short."""
+        counters = self.carried.counters
+        first, start = int(counters[kernel.BLOCK_START]), int(counters[kernel.START])
+        steps = np.arange(first + self.block_steps // 2, t)
+        depths = self.record.depths[steps]
+        steps, depths = steps[depths > 0], depths[depths > 0]
+        if len(steps) and (depths <= steps - first).all() and t - start <= len(self.rings.mask):
+            self.two_levels, self.rule = False, self.rule._replace(max_depth=self.dear_depth)
+            self.carried.mean_depth[0] = depths.mean()
+            counters[kernel.BLOCK_START] = start
+        else:
+            self._move_to(t)
+
+    def _move_to(self, t: int) -> None:
+        """Move J of two levels on to step t - 1, and begin a block at step t."""
         past, counters = self.carried.past, self.carried.counters
-        if counters[kernel.BLOCK_START] == counters[kernel.START]:
+        start = int(counters[kernel.START])
+        if self.moved_to <= start:
             past[...] = 0
-        move_on(past, self._block_back(t - 1))
+            self.moved_to = start
+        while self.moved_to < t:
+            stop = min(t, self.moved_to + self.block_steps)
+            move_on(past, self._block_back(stop - 1, self.moved_to))
+            self.moved_to = stop
         counters[kernel.BLOCK_START] = t
 
     def run(self, begin: int, stop: int) -> int:
@@ -303,70 +320,46 @@ class _Loop:
         """Measure step t, the last completed one, if a measurement of it is due."""
         due = self.findings.schedule
         if due.spectrum(t):
-            newest, _ = next(iter(self.steps_back(t)))
+            newest, _ = next(iter(self._steps_back(t)))
             self.findings.spectrum(t, self._influence_at(t), (newest,), read=1)
         if due.alignment(t):
-            whole = ((stage,) for stage, _ in self.steps_back(t))
+            whole = ((stage,) for stage, _ in self._steps_back(t))
             unpack = self.learner.architecture.unpack
             graded = self.data.graded[t]  # else gradient and signal are those of an earlier step
             self.findings.alignment(t, self.record.gradient * graded, whole, self.record.signal[None] * graded, unpack)
 
     def _influence_at(self, t: int) -> Array:
-        """Return J_t (C n, G n m): the carried one, or computed from the kept steps and, if there is one, `past`."""
+        """Return J_t (C n, G n m): the carried one, or computed from the kept steps, with two levels from J_b."""
         if len(self.carried.influence):
             newest: Array = self.carried.influence[self.carried.counters[kernel.NEWEST]]
             return newest.reshape(self.carried.state.size, -1)
-        counters = self.carried.counters
-        if not len(self.carried.past):
-            return influence_of(self.steps_back(t), len(self.network.theta))
-        first = counters[kernel.BLOCK_START] == counters[kernel.START]
-        influence = np.zeros_like(self.carried.past) if first else self.carried.past.copy()
-        move_on(influence, self._block_back(t))
+        first, start = (int(self.carried.counters[i]) for i in (kernel.BLOCK_START, kernel.START))
+        if first == start:
+            return influence_of(self._steps_back(t), len(self.network.theta))
+        influence = self.carried.past.copy()
+        move_on(influence, self._block_back(t, first))
         return influence
 
-    def _block_back(self, t: int) -> Block:
-        """Return the steps from t back to the first of the block of two levels."""
-        rings = self.rings
-        slots = np.arange(t, self.carried.counters[kernel.BLOCK_START] - 1, -1) % len(rings.mask)
-        weights = self._weights(slots)
-        if not (self.rule.full or rings.gathered):
-            weights = weights * np.stack(self.mask_list)[rings.mask[slots], None]
-        return Block(rings.own[slots], rings.gain[slots], weights, rings.inputs[slots])
+    def _block_back(self, t: int, first: int) -> Block:
+        """Return the steps from t back to `first`."""
+        return block_back(self.rings, self.mask_list, self.rule.full, t, first)
 
-    def _weights(self, slots: Indices) -> Array:
-        """Return the recurrent weights (S, R, n, n) in these places of the ring; those that are not kept are 0."""
-        rings, n = self.rings, self.n
-        kept = rings.weights[slots]
-        if not rings.gathered:
-            return kept.reshape(*kept.shape[:2], n, n)
-        weights = np.zeros((*kept.shape[:2], n, n), kept.dtype)
-        for number in np.unique(rings.mask[slots]):
-            at = np.flatnonzero(rings.mask[slots] == number)[:, None, None]
-            source, reader = np.nonzero(self.mask_list[number].T)
-            weights[at, np.arange(kept.shape[1])[:, None], reader, source] = kept[at[:, 0, 0]]
-        return weights
-
-    def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
+    def _steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
         """Yield the kept steps and their masks (None: all connections), from t back to the first of its sequence."""
-        rings, dtype = self.rings, self.network.theta.dtype
-        ring, gates = len(rings.mask), rings.gain.shape[2]
-        for s in range(t, max(int(self.carried.counters[kernel.START]), t - ring + 1) - 1, -1):
-            slot = s % ring
-            mask = None if self.rule.full else self.mask_list[rings.mask[slot]].astype(dtype)
-            weights = self._weights(np.array([slot]))[0]
-            inputs = np.broadcast_to(rings.inputs[slot], (gates, rings.inputs.shape[2]))
-            yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
+        first = max(int(self.carried.counters[kernel.START]), t - len(self.rings.mask) + 1)
+        return steps_back(self.rings, self.mask_list, self.rule.full, t, first)
 
     def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
         """Return the record of the run up to step `done`."""
         info: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         if self.form.replays:
-            alone = done if self.carried_from is None else self.carried_from  # steps of replay alone
-            depths, remainders, t = self.record.depths[:alone], self.record.remainders[:alone], np.arange(alone)
-            info["credit_horizon"] = depths.astype(np.float64)
-            begun = np.maximum.accumulate(np.where(self.data.begins[:alone], t, 0))
-            cut = (depths == self.kept_steps) & (t - begun + 1 > self.kept_steps) & (remainders > 0)
+            alone = done if self.carried_from is None else self.carried_from  # the first steps, of replay alone
+            depths, remainders, t = self.record.depths[:done], self.record.remainders[:done], np.arange(done)
+            info["credit_horizon"] = depths[:alone].astype(np.float64)
+            begun = np.maximum.accumulate(np.where(self.data.begins[:done], t, 0))
+            ring = len(self.rings.mask)
+            cut = (depths == ring) & (t - begun + 1 > ring) & (remainders > 0)
             if cut.any():
                 metrics["replay_cut"] = float(np.count_nonzero(cut))
         if self.carried_from is not None:
