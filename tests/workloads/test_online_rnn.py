@@ -257,7 +257,7 @@ def metrics_of(windows: str) -> set[str]:
 
 def test_what_a_cell_records():
     metrics, recorder = run_cell("sparse_rtrl", 4, hidden=8, steps=700, shift=450)
-    assert metrics.keys() == {"diverged", "seconds_per_step"} | metrics_of(
+    assert metrics.keys() == {"diverged", "seconds_per_step", "carried_from"} | metrics_of(
         "pre_all pre_last_200 post_all post_last_200"
     )
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())

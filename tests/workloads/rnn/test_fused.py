@@ -195,6 +195,7 @@ def test_the_horizon_is_how_far_credit_reaches(monkeypatch):
 def two_levels(monkeypatch, steps_per_block, deep=5.0) -> None:
     monkeypatch.setattr(fused, "dear_depth", lambda size: deep)
     monkeypatch.setattr(Size, "block", steps_per_block)
+    monkeypatch.setattr(Size, "gathered_us", np.inf)
 
 
 @pytest.mark.parametrize("steps_per_block", [1, 7, 64])
@@ -212,6 +213,20 @@ def test_two_levels_are_the_carried_influence_while_weights_change(
     got, _ = agree(setup, stream, 1e-11)
     at = got.metrics["carried_from"]
     assert 5 < at < 60
+    assert len(got.info["credit_horizon"]) == at
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 2)])
+def test_with_few_units_influence_is_carried_at_every_step(monkeypatch, architecture, method, k):
+    monkeypatch.setattr(fused, "dear_depth", lambda size: 5.0)
+    monkeypatch.setattr(Size, "gathered_us", 0.0)
+    more = {"selection": "oracle"} if k else {}  # chosen again while J is carried
+    setup = settled(method, k, hidden=6, architecture=architecture, tol=0.0, learning_rate=0.01, **more)
+    stream = random_stream(230, 2, 2, begins=np.isin(np.arange(230), (0, 90)))
+    got, _ = agree(setup, stream, 1e-11)
+    at = got.metrics["carried_from"]
+    assert 5 < at < 40
     assert len(got.info["credit_horizon"]) == at
 
 
@@ -299,9 +314,11 @@ def test_where_j_would_not_fit_into_memory_gradients_are_read_back(monkeypatch):
 
 
 def test_the_dearer_form_is_not_taken():
-    for k, n in ((4, 16), (16, 16), (4, 64), (64, 64)):
+    for k, n in ((8, 8), (4, 16), (16, 16), (4, 64), (64, 64)):
         size = Size(n, k, 1, 1, n + 2)
-        assert fused.dear_depth(size) * size.back_us == pytest.approx(size.two_levels_us)
+        cheapest = min(size.gathered_us, size.two_levels_us)
+        assert fused.dear_depth(size) * size.back_us == pytest.approx(cheapest)
+        assert (cheapest == size.gathered_us) == (n == 8)
         assert size.gather_pays == ((k, n) != (64, 64))
 
 

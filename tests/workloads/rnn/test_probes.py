@@ -80,8 +80,8 @@ def test_the_immediate_block_has_orthogonal_rows():
     np.testing.assert_allclose(immediate_singular_values(step), singular_values(influence), rtol=1e-12)
 
 
-# with and without a change to two levels half-way
-@pytest.mark.parametrize("deep", [7.0, 1e9])
+# with and without a change half-way, to two levels or to a carried influence
+@pytest.mark.parametrize(("deep", "gathered_us"), [(7.0, np.inf), (7.0, 0.0), (1e9, np.inf)])
 @pytest.mark.parametrize("architecture", ["tanh_rnn", "lstm", "gru_reset_after"])
 @pytest.mark.parametrize(
     ("method", "k", "selection"),
@@ -94,10 +94,11 @@ def test_the_immediate_block_has_orthogonal_rows():
     ],
 )
 def test_both_implementations_find_the_same_and_training_is_the_same_with_and_without(
-    monkeypatch, method, k, selection, architecture, deep
+    monkeypatch, method, k, selection, architecture, deep, gathered_us
 ):
     monkeypatch.setattr(fused, "dear_depth", lambda size: deep)
     monkeypatch.setattr(Size, "block", 16)
+    monkeypatch.setattr(Size, "gathered_us", gathered_us)
     own = SMALL | {"architecture": architecture} | ({"selection": selection} if selection else {})
     if selection == "fisher_anti":
         own["fisher_window"] = 10

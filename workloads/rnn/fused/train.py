@@ -3,10 +3,10 @@ r"""Online learning by the compiled loop, for the masked-RTRL family (for all ru
 The compiled loop carries traces, and influence that stays within units. For the other rules it reads gradients back
 over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
 
-Reading back may become more expensive than two levels (`dear_depth`). If all steps of the sequence are kept, J is
-then computed from them. Gradients are read back to the start of a block of steps and contracted from J there, and J
-is moved on at the block's end (see `history`), until signals shrink to `tol` within blocks. The selection `dynamic`
-needs J for its mask, so J is carried from the first step.
+Reading back may become more expensive than J (`dear_depth`). If all steps of the sequence are kept, J is then computed
+from them. With few units it is carried from step to step from there on. With more, gradients are read back to the start
+of a block of steps and contracted from J there, and J is moved on at the block's end (see `history`), until signals
+shrink to `tol` within blocks. The selection `dynamic` needs J for its mask, so J is carried from the first step.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def train_fused(
         if code == kernel.TOO_DEEP:
             code = kernel.FINISHED
             if t < steps:
-                loop.begin_blocks(t)
+                (loop.carry_on if loop.few_units else loop.begin_blocks)(t)
         elif t == loop.block_end() and t < steps:
             loop.next_block(t)
         progress(t / steps)
@@ -166,6 +166,7 @@ class _Loop:
         gates, _, m = self.network.theta.shape
         components = architecture.components
         size = Size(n, self.form.k, components, gates, m)
+        self.few_units = size.gathered_us < size.two_levels_us
         fits = size.influence * dtype.itemsize <= history_bytes
         self.dear_depth = dear_depth(size) if self.form.replays and fits else np.inf
         self.carried_from = 0 if self.form.carried else None
@@ -191,7 +192,7 @@ class _Loop:
                 config.beta2 or 0.0,
                 config.epsilon or 0.0,
             ),
-            _groups(learner, config.normalize == "group"),
+            update.groups_of(learner, config.normalize == "group"),
         )
         within = components if self.form.local else int(self.form.decay is not None)
         parts = self.network.theta, self.network.readout, self.network.bias
@@ -262,14 +263,23 @@ class _Loop:
             return len(self.data.inputs)
         return int(self.carried.counters[kernel.BLOCK_START]) + self.block_steps
 
+    def carry_on(self, t: int) -> None:
+        """Carry J at every step from step t on, instead of reading gradients back."""
+        influence = np.zeros((2, *self.carried.influence.shape[1:]), self.network.theta.dtype)
+        influence[0] = self._influence_at(t - 1).reshape(influence.shape[1:])
+        self.carried.counters[kernel.NEWEST] = 0
+        self.carried = self.carried._replace(influence=influence)
+        self.carried_from, self.rule = t, self.rule._replace(max_depth=np.inf)
+
     def begin_blocks(self, t: int) -> None:
         """From step t on, read gradients back to the start of a block only, and contract J there."""
+        self.rule = self.rule._replace(max_depth=np.inf)
         if self.carried_from is None:
             self.carried_from = t
             past = np.zeros((self.carried.state.size, self.network.theta.size), self.network.theta.dtype)
             self.carried = self.carried._replace(past=past)
         self._move_to(t)
-        self.two_levels, self.rule = True, self.rule._replace(max_depth=np.inf)
+        self.two_levels = True
 
     def next_block(self, t: int) -> None:
         """Begin a block at step t, or read back alone again if credit has become short."""
@@ -376,23 +386,9 @@ class _Loop:
         )
 
 
-def _groups(learner: Learner, together: bool) -> tuple[update.Groups, update.Groups, update.Groups]:
-    """Number the groups that the optimiser normalises together, for theta, readout and bias; empty unless `together`.
-
-    Places in theta that belong to no parameter are group 0. Their gradient is 0.
-    """
-    shapes = learner.layout.shapes
-    named = {name: np.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items(), start=1)}
-    parts = (learner.architecture.pack(named), named["V"], named["c"])
-    sizes = np.array([0, *learner.layout.sizes], np.float64)
-    ids = [part.reshape(-1).astype(np.int32) for part in parts]
-    theta, readout, bias = (update.Groups(of, sizes) if together else update.Groups(of[:0], sizes[:0]) for of in ids)
-    return theta, readout, bias
-
-
 def dear_depth(size: Size) -> float:
-    """Return the depth of replay above which two levels are cheaper.
+    """Return the depth of replay above which two levels are cheaper, or carrying J from step to step.
 
     The costs are estimated by a formula, so that no result depends on timings.
     """
-    return size.two_levels_us / size.back_us
+    return min(size.gathered_us, size.two_levels_us) / size.back_us

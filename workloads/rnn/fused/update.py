@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.training import Learner
 
 MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
 ADAM, ADAM_REFERENCE, SGD, RMSPROP = 0, 1, 2, 3
@@ -30,6 +31,20 @@ class Groups(NamedTuple):
 
     of: npt.NDArray[np.int32]  # (size,) group of each parameter; 0 has no parameter of the network
     sizes: npt.NDArray[np.float64]  # number of parameters of each group
+
+
+def groups_of(learner: Learner, together: bool) -> tuple[Groups, Groups, Groups]:
+    """Number the groups that the optimiser normalises together, for theta, readout and bias; empty unless `together`.
+
+    Places in theta that belong to no parameter are group 0. Their gradient is 0.
+    """
+    shapes = learner.layout.shapes
+    named = {name: np.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items(), start=1)}
+    parts = (learner.architecture.pack(named), named["V"], named["c"])
+    sizes = np.array([0, *learner.layout.sizes], np.float64)
+    ids = [part.reshape(-1).astype(np.int32) for part in parts]
+    theta, readout, bias = (Groups(of, sizes) if together else Groups(of[:0], sizes[:0]) for of in ids)
+    return theta, readout, bias
 
 
 @compiled
