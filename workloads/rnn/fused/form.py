@@ -57,8 +57,8 @@ class Size(NamedTuple):
     @property
     def two_levels_us(self) -> float:
         """Estimated microseconds per step of two levels: read back half a block, contract J, move it on."""
-        contract = self.influence / 7000
-        products = 2 + ((self.components * self.n) ** 3 + self.influence) / 20000
+        contract = self.influence / 5500
+        products = 2 + ((self.components * self.n) ** 3 + self.influence) / 15000
         return self.block / 2 * self.back_us + contract + products + self.move_us / self.block
 
     @property
