@@ -220,6 +220,7 @@ class _Loop:
         elif self.form.window is not None and not probed:
             ring = min(ring, self.form.window)
         self.block_steps: int = min(ring, size.block)
+        self.looks = self.blocks_left = 0
         self.two_levels, self.moved_to = False, 0  # `carried.past` is J of the step before `moved_to`
         self.rings = Rings(
             np.empty((ring, components, components, n), dtype),
@@ -280,17 +281,22 @@ class _Loop:
             self.carried = self.carried._replace(past=past)
         self._move_to(t)
         self.two_levels = True
+        self.looks += 1
+        self.blocks_left = 2 * 2**self.looks  # ever rarer looks, as one may read back to the start
 
     def next_block(self, t: int) -> None:
-        """Begin a block at step t, or read back alone again if credit has become short."""
+        """Begin a block at step t, or read back alone again: if credit has become short, or to look how long it is."""
         counters = self.carried.counters
         first, start = int(counters[kernel.BLOCK_START]), int(counters[kernel.START])
         steps = np.arange(first + self.block_steps // 2, t)
         depths = self.record.depths[steps]
         steps, depths = steps[depths > 0], depths[depths > 0]
-        if len(steps) and (depths <= steps - first).all() and t - start <= len(self.rings.mask):
+        self.blocks_left -= 1
+        short = len(steps) > 0 and bool((depths <= steps - first).all())
+        if (short or self.blocks_left == 0) and t - start <= len(self.rings.mask):
             self.two_levels, self.rule = False, self.rule._replace(max_depth=self.dear_depth)
-            self.carried.mean_depth[0] = depths.mean()
+            # one long signal is then enough to begin blocks again
+            self.carried.mean_depth[0] = depths.mean() if short else self.dear_depth
             counters[kernel.BLOCK_START] = start
         else:
             self._move_to(t)
