@@ -293,7 +293,7 @@ class _Loop:
         steps, depths = steps[depths > 0], depths[depths > 0]
         self.blocks_left -= 1
         short = len(steps) > 0 and bool((depths <= steps - first).all())
-        if (short or self.blocks_left == 0) and t - start <= len(self.rings.mask):
+        if (short or self.blocks_left <= 0) and t - start <= len(self.rings.mask):
             self.two_levels, self.rule = False, self.rule._replace(max_depth=self.dear_depth)
             # one long signal is then enough to begin blocks again
             self.carried.mean_depth[0] = depths.mean() if short else self.dear_depth
