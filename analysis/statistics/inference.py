@@ -100,14 +100,15 @@ class Estimate:
     def p_beyond(self, end: float) -> float:
         """Return the two-sided p of the hypothesis that `end` lies between the estimate and the true value.
 
-        It is the largest of the p-values that belong to the three intervals.
+        It is the largest of the p-values that belong to the three intervals. If no resample is beyond `end`, the two
+        bootstrap intervals do not reach it at any level, and count with the least p that the resamples can show.
         """
         if not self.has_interval or self.value == end:
             return 1.0
         size = self.resampled.size
         beyond = int((self.resampled <= end if self.value > end else self.resampled >= end).sum())
         share = (1 + beyond) / (1 + size)
-        p = 2 * max(share, self._bca_tail(share, lower=self.value > end))
+        p = 2 * (max(share, self._bca_tail(share, lower=self.value > end)) if beyond else share)
         if self.error > 0:
             p = max(p, 2 * (1 - t_cdf(abs(self.value - end) / self.error, self.n - 1)))
         return min(1.0, p)

@@ -65,6 +65,8 @@ def _details(cells: pl.DataFrame) -> str:
 @drawn
 def _grid(cells: pl.DataFrame) -> Figure:
     """Draw one cell per claim and protocol, coloured by whether the claim holds there."""
+    from matplotlib.patches import Patch
+
     sheet, panels = page(DOUBLE, 4.6, 2, share=False)
     colours = {"holds": BLUE, "open": "#DDDDDD", "fails": VERMILLION}
     first = 0
@@ -79,7 +81,7 @@ def _grid(cells: pl.DataFrame) -> Figure:
             points = curve(experiment, claim, cells)
             for verdict, colour in colours.items():
                 at = [places[name] for name in points.filter(pl.col("verdict") == verdict)["protocol"]]
-                axes.bar(at, [0.9] * len(at), width=1.0, bottom=height - 0.45, color=colour, label=verdict)
+                axes.bar(at, [0.9] * len(at), width=1.0, bottom=height - 0.45, color=colour)
         rates = (
             order.with_row_index("at")
             .group_by("optimizer", "learning_rate", maintain_order=True)
@@ -95,9 +97,8 @@ def _grid(cells: pl.DataFrame) -> Figure:
         axes.invert_yaxis()
         axes.set_title("sine" if experiment == SINE else "Lorenz system")
         axes.tick_params(length=0)
-    handles, labels = panels[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    sheet.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=3)
+    patches = [Patch(color=colour, label=verdict) for verdict, colour in colours.items()]
+    sheet.legend(handles=patches, loc="outside lower center", ncols=len(patches))
     return sheet
 
 

@@ -11,6 +11,7 @@ import pytest
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.statistics.distributions import beta_cdf, chi2_cdf, f_cdf, gamma_cdf, t_cdf, t_quantile
 from raysweep.analysis.statistics.inference import (
+    RESAMPLES,
     Estimate,
     estimate,
     holm,
@@ -84,6 +85,14 @@ def test_p_is_the_level_at_which_the_interval_touches() -> None:
         assert not low <= end <= high
         low, high = estimated.interval(p * 0.97)
         assert low <= end <= high
+
+
+def test_p_beyond_all_resamples_agrees_with_the_interval() -> None:
+    """Resamples that lie almost all below the statistic, as those of a share of many parts may."""
+    resampled = np.sort(np.random.default_rng(4).normal(0.60, 0.02, RESAMPLES))
+    estimated = Estimate(0.646, 0.02, resampled, 60, acceleration=-0.02)
+    assert estimated.interval()[1] < 0.9
+    assert estimated.p_beyond(0.9) == pytest.approx(2 / 10_001)
 
 
 def test_p_under_the_null_is_uniform_or_larger() -> None:
