@@ -191,6 +191,7 @@ def test_costs_are_those_of_the_rules() -> None:
     assert costs["ring4"] / costs["snap"] == 256
 
 
+@pytest.mark.slow
 def test_the_table_has_rules_with_costs_and_the_figure_is_drawn() -> None:
     frame = filled(by_rule)
     computed = {point.key: point for point in points(frame)}

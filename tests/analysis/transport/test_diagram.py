@@ -248,6 +248,7 @@ def test_without_tuned_rows_no_launch_is_printed() -> None:
     assert list(chosen.commands(TANH_64, frame, "here")) == ["# transport/diagram-tanh-64: 0 of 98 rows are tuned"]
 
 
+@pytest.mark.slow
 def test_the_page_has_tables_and_figures(tmp_path: Any) -> None:
     frame = filled(lambda row: at_its_rate(row, lambda k, n: k / n))
     text = section(EXPERIMENT, frame, tmp_path)
