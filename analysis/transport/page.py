@@ -39,7 +39,11 @@ the saved cells; `make paper` runs everything anew."""
 
 def page(cells: pl.DataFrame, figures: Path | None = None) -> str:
     """Write the page, in Markdown; draw its figures into a folder if one is given."""
-    return "\n\n".join([HEAD, *(section(experiment, cells, figures) for experiment in EXPERIMENTS)]) + "\n"
+    done = [experiment.title[0] for experiment in EXPERIMENTS if experiment.own(cells).height]
+    planned = [experiment.title[0] for experiment in EXPERIMENTS if experiment.title[0] not in done]
+    state = f"Run so far: {', '.join(done) or 'none'}." + (f" Planned: {', '.join(planned)}." if planned else "")
+    sections = [section(experiment, cells, figures) for experiment in EXPERIMENTS]
+    return "\n\n".join([HEAD, state, *sections]) + "\n"
 
 
 def read(stores: list[str]) -> pl.DataFrame:
