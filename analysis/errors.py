@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 
 from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.text import printable
+
+
+@contextlib.contextmanager
+def ended_by_errors(to: str) -> Iterator[None]:
+    """Print the messages of an error to standard error, and end the process with the error's exit code.
+
+    Args:
+        to: the value of the command's option `--to`, which the message about a file names.
+    """
+    try:
+        yield
+    except (RaysweepError, OSError) as error:
+        if isinstance(error, OSError):
+            error = InputError(f"--to {to}: {error.filename or to}: {error.strerror or error}")
+        for problem in error.problems:
+            sys.stderr.write(f"error: {printable(problem)}\n")
+        sys.exit(error.exit_code)
 
 
 class NothingDone(RaysweepError):

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,14 +30,13 @@ from raysweep.analysis.cells.source import Source, from_store, joined
 from raysweep.analysis.claims import ledger
 from raysweep.analysis.claims import render as render_claims
 from raysweep.analysis.claims.rounding import page as rounding_page
-from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.errors import NothingDone, ended_by_errors
 from raysweep.analysis.figures import CAPTIONS, FIGURES, save
 from raysweep.analysis.reads import arrays_read
 from raysweep.analysis.tables import TABLES
 from raysweep.analysis.tables.render import RENDERERS
-from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.text import printable
 
 FRESH = range(1000, 1200)
 """Seeds that nobody had looked at when the rules of the verdicts were written (`docs/verdicts.md`)."""
@@ -151,7 +149,7 @@ def main() -> None:
     )
     parser.add_argument("--without-figures", action="store_true")
     options = parser.parse_args()
-    try:
+    with ended_by_errors(options.to):
         source = joined([_read(store) for store in options.store])
         lacking = [
             f"{name}: {line}" if name else line
@@ -160,12 +158,6 @@ def main() -> None:
         ]
         if options.save is not None:
             lacking += to_file(source, Path(options.save), arrays_read())
-    except (RaysweepError, OSError) as error:
-        if isinstance(error, OSError):
-            error = InputError(f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}")
-        for problem in error.problems:
-            print(f"error: {printable(problem)}", file=sys.stderr)
-        sys.exit(error.exit_code)
     for line in lacking:
         print(line)
 

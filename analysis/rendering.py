@@ -16,6 +16,20 @@ def decimals(value: float, digits: int) -> int:
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
+def number(value: float | None, extreme: str) -> str:
+    """Format a number with three significant digits; a dash for None.
+
+    Args:
+        value: the number.
+        extreme: the format of numbers below 1e-4 or from 1e5 on, such as `.2g`.
+    """
+    if value is None:
+        return ABSENT
+    if value and not 1e-4 <= abs(value) < 1e5:
+        return format(value, extreme)
+    return f"{value:.{decimals(value, 3) if value else 0}f}"
+
+
 def escaped(text: str) -> str:
     """Escape text for one field of a Markdown table. Line breaks become spaces."""
     return text.replace("|", "\\|").replace("\n", " ")

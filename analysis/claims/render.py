@@ -11,7 +11,7 @@ import polars as pl
 from raysweep.analysis.claims.claim import PAPER, SOURCES
 from raysweep.analysis.claims.conclusions import conclusions
 from raysweep.analysis.claims.verdict import CANNOT, NOT_RUN
-from raysweep.analysis.rendering import ABSENT, decimals, markdown_table, wrapped
+from raysweep.analysis.rendering import ABSENT, markdown_table, number, wrapped
 from raysweep.analysis.rendering import to_json as as_json
 from raysweep.workloads.registry import Registry
 
@@ -185,8 +185,4 @@ def _beside(row: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return ABSENT
-    if value and not 1e-4 <= abs(value) < 1e5:
-        return f"{value:.2g}"
-    return f"{value:.{decimals(value, 3) if value else 0}f}"
+    return number(value, ".2g")

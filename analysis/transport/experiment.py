@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.rendering import ABSENT, decimals, markdown_table
+from raysweep.analysis import rendering
+from raysweep.analysis.rendering import ABSENT, markdown_table
 from raysweep.analysis.transport.question import Answer, Question, answers
 
 if TYPE_CHECKING:
@@ -97,11 +98,7 @@ def number(answer: Answer) -> str:
 
 def digits(value: float | None) -> str:
     """Format a number with three significant digits; a dash for None."""
-    if value is None:
-        return ABSENT
-    if value and not 1e-4 <= abs(value) < 1e5:
-        return f"{value:.2e}"
-    return f"{value:.{decimals(value, 3) if value else 0}f}"
+    return rendering.number(value, ".2e")
 
 
 def queries(questions: Sequence[Question]) -> str:

@@ -169,15 +169,21 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
 }  # fmt: skip
 
 
+def _naive(experiment: str) -> str:
+    steps = METRICS[experiment].removeprefix("mse_")
+    return f"least(persistence_{steps}, constant_{steps})"
+
+
+def _ln_error(experiment: str) -> str:
+    return f"ln(coalesce({METRICS[experiment]}, {_naive(experiment)}))"
+
+
 def query_of(experiment: str, rows: tuple[str, ...]) -> str:
     """Build the SQL of an experiment: ln MSE of some rows, one line per seed (`unit`) and protocol (`part`)."""
-    metric, axes = METRICS[experiment], AXES[experiment]
-    steps = metric.removeprefix("mse_")
-    naive = f"least(persistence_{steps}, constant_{steps})"
-    protocol = " || ' ' || ".join(axes)
+    protocol = " || ' ' || ".join(AXES[experiment])
     columns = [
-        *(f"max(ln(coalesce({metric}, {naive}))) FILTER ({ROWS[row]}) AS {row}" for row in rows),
-        f"max(ln({naive})) AS naive",
+        *(f"max({_ln_error(experiment)}) FILTER ({ROWS[row]}) AS {row}" for row in rows),
+        f"max(ln({_naive(experiment)})) AS naive",
     ]
     return (
         f"SELECT seed AS unit, {protocol} AS part,\n  "
@@ -289,11 +295,8 @@ def variances(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_row(experiment: str, row: str) -> str:
-    metric = METRICS[SINE]
-    naive = metric.replace("mse_", "persistence_"), metric.replace("mse_", "constant_")
     protocol = " || ' ' || ".join(AXES[SINE])
     return (
-        f"SELECT seed, {protocol} AS protocol, "  # noqa: S608 - all parts are ours
-        f"ln(coalesce({metric}, least({', '.join(naive)}))) AS value "
+        f"SELECT seed, {protocol} AS protocol, {_ln_error(SINE)} AS value "  # noqa: S608 - all parts are ours
         f"FROM cells WHERE experiment = '{experiment}' AND status = 'done' AND {ROWS[row]} ORDER BY ALL"
     )

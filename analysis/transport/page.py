@@ -9,17 +9,17 @@ folder cannot be written.
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from pathlib import Path
 
 import polars as pl
 
 from raysweep.analysis.cells.source import from_store
+from raysweep.analysis.errors import ended_by_errors
 from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page
 from raysweep.analysis.transport.experiment import Experiment, columns_read, section
-from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.text import printable
 
 EXPERIMENTS: tuple[Experiment, ...] = (diagram_page.EXPERIMENT, decoding_page.EXPERIMENT, multiverse_page.EXPERIMENT)
 HEAD = """# When is propagating k paths worth it?
@@ -71,7 +71,9 @@ def save(cells: pl.DataFrame, path: Path) -> None:
     done = cells.filter(pl.col("status") == "done")
     full = [name for name in done.columns if done[name].null_count() < done.height]
     keys = [name for name in full if not name.startswith(("mse_", "accuracy_", "persistence_", "constant_"))]
-    done.select(full).sort(keys, nulls_last=True).write_parquet(path, compression="zstd", compression_level=15)
+    partial = path.with_name(f"{path.name}.partial")
+    done.select(full).sort(keys, nulls_last=True).write_parquet(partial, compression="zstd", compression_level=15)
+    os.replace(partial, path)  # at once, since the cells may have been read from this file
 
 
 def main() -> None:
@@ -81,19 +83,13 @@ def main() -> None:
     parser.add_argument("--to", default="docs")
     parser.add_argument("--save", metavar="CELLS.parquet", help="also write the done cells to this file")
     options = parser.parse_args()
-    try:
+    with ended_by_errors(options.to):
         cells = read(options.store)
         figures = Path(options.to) / "results" / "transport"
         figures.mkdir(parents=True, exist_ok=True)
         (Path(options.to) / "transport.md").write_text(page(cells, figures), encoding="utf-8")
         if options.save is not None:
             save(cells, Path(options.save))
-    except (RaysweepError, OSError) as error:
-        if isinstance(error, OSError):
-            error = InputError(f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}")
-        for problem in error.problems:
-            print(f"error: {printable(problem)}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
