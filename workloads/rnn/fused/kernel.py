@@ -250,11 +250,12 @@ def run(
         # clip
         squares = 0.0
         flat, flat_readout = gradient.reshape(-1), readout_gradient.reshape(-1)
-        for row in range(gates * n):  # a row is summed in the run's dtype, the rows in float64
-            total = zero
-            for j in range(row * m, row * m + m):
-                total += flat[j] * flat[j]
-            squares += total
+        for gate in range(gates):
+            for i in range(n):  # a row is summed in the run's dtype, the rows in float64
+                total, of_unit = zero, gradient[gate, i]
+                for j in range(m):
+                    total += of_unit[j] * of_unit[j]
+                squares += total
         for i in range(flat_readout.size):
             squares += flat_readout[i] * flat_readout[i]
         for o in range(n_out):

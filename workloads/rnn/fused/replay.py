@@ -60,32 +60,42 @@ BLOCK = 32
 
 @compiled
 def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gradient: Array) -> None:
-    """Apply equation (2) to up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d]."""
+    """Apply equation (2) to up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d].
+
+    Four steps and four units at once, so that four inputs are loaded for sixteen products. Room in `block` and `slots`
+    behind `count` is overwritten.
+    """
     gates, n, m = gradient.shape
     shared = kept_inputs.shape[1] == 1
+    whole = count
+    while whole % 4:
+        block[whole] = 0
+        slots[whole] = slots[0]
+        whole += 1
     for gate in range(gates):
         row = 0 if shared else gate
-        for i in range(n):
-            target = gradient[gate, i]
-            d = 0
-            while d + 8 <= count:  # eight at once: the row of G is loaded and stored once for them
-                v0, v1, v2, v3 = block[d, gate, i], block[d + 1, gate, i], block[d + 2, gate, i], block[d + 3, gate, i]
-                v4, v5 = block[d + 4, gate, i], block[d + 5, gate, i]
-                v6, v7 = block[d + 6, gate, i], block[d + 7, gate, i]
-                x0, x1 = kept_inputs[slots[d], row], kept_inputs[slots[d + 1], row]
-                x2, x3 = kept_inputs[slots[d + 2], row], kept_inputs[slots[d + 3], row]
-                x4, x5 = kept_inputs[slots[d + 4], row], kept_inputs[slots[d + 5], row]
-                x6, x7 = kept_inputs[slots[d + 6], row], kept_inputs[slots[d + 7], row]
+        for d in range(0, whole, 4):
+            x0, x1 = kept_inputs[slots[d], row], kept_inputs[slots[d + 1], row]
+            x2, x3 = kept_inputs[slots[d + 2], row], kept_inputs[slots[d + 3], row]
+            v0, v1, v2, v3 = block[d, gate], block[d + 1, gate], block[d + 2, gate], block[d + 3, gate]
+            i = 0
+            while i + 4 <= n:
+                g0, g1, g2, g3 = gradient[gate, i], gradient[gate, i + 1], gradient[gate, i + 2], gradient[gate, i + 3]
+                a0, a1, a2, a3 = v0[i], v1[i], v2[i], v3[i]
+                b0, b1, b2, b3 = v0[i + 1], v1[i + 1], v2[i + 1], v3[i + 1]
+                c0, c1, c2, c3 = v0[i + 2], v1[i + 2], v2[i + 2], v3[i + 2]
+                d0, d1, d2, d3 = v0[i + 3], v1[i + 3], v2[i + 3], v3[i + 3]
                 for j in range(m):
-                    low = v0 * x0[j] + v1 * x1[j] + v2 * x2[j] + v3 * x3[j]
-                    target[j] += low + (v4 * x4[j] + v5 * x5[j] + v6 * x6[j] + v7 * x7[j])
-                d += 8
-            while d < count:
-                v0 = block[d, gate, i]
-                x0 = kept_inputs[slots[d], row]
+                    g0[j] += (a0 * x0[j] + a1 * x1[j]) + (a2 * x2[j] + a3 * x3[j])
+                    g1[j] += (b0 * x0[j] + b1 * x1[j]) + (b2 * x2[j] + b3 * x3[j])
+                    g2[j] += (c0 * x0[j] + c1 * x1[j]) + (c2 * x2[j] + c3 * x3[j])
+                    g3[j] += (d0 * x0[j] + d1 * x1[j]) + (d2 * x2[j] + d3 * x3[j])
+                i += 4
+            while i < n:
+                g0, a0, a1, a2, a3 = gradient[gate, i], v0[i], v1[i], v2[i], v3[i]
                 for j in range(m):
-                    target[j] += v0 * x0[j]
-                d += 1
+                    g0[j] += (a0 * x0[j] + a1 * x1[j]) + (a2 * x2[j] + a3 * x3[j])
+                i += 1
 
 
 @compiled
