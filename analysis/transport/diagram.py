@@ -68,6 +68,7 @@ RULES = {
     "uoro": "method = 'uoro'",
     "ok": "method = 'ok'",
     "kf_rtrl": "method = 'kf_rtrl'",
+    "pp_prop": "method = 'pp_prop'",
     "elstm": "architecture = 'elstm'",
     "lru": "architecture = 'lru'",
 }
@@ -276,6 +277,9 @@ def _questions() -> tuple[Question, ...]:
         listed.append(_recovers(sparse, rule, half, words))
     text = f"{_NAMES[SPARSE]}, n = 32, lag 9: is SnAp-2 more than {GAP:g} above SnAp-1?"
     listed.append((text, query_of(sparse, ("snap", "snap2")), _equal(GAP, _INF, difference("snap2", "snap"))))
+    for architecture in NETWORKS:
+        setting = Setting(architecture, (64,), (9,))
+        listed.append(_recovers(setting, "pp_prop", half, "does pp-prop recover half of it"))
     return tuple(Question(f"A{i}", *parts) for i, parts in enumerate(listed, 1))
 
 

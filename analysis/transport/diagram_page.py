@@ -52,10 +52,10 @@ lags do not get more of them. The metric is the accuracy of the last 500 sequenc
   is the trace of decay 0. As a sequence has its only loss, and so its only update, at its end, BPTT over lag + 1
   steps is full RTRL but for rounding.
 - With 64 units: UORO, OK of rank 4, KF-RTRL, RFLO, DNI on the tanh RNN at lags 9 and 19; at lag 9 also reverse
-  KF-RTRL, BPTT over windows that follow one another, future-facing BPTT, and KeRNL. KeRNL's default settings learn no
-  kernel in any run ([rules](rules.md#kernl)); its rate is 10 and its perturbation .01 here. Exact RTRL of an eLSTM
-  and an LRU, which costs O(n m), at every lag; the GRU that resets before its product, with BPTT over 1, 5 and 10
-  steps, at lag 9.
+  KF-RTRL, BPTT over windows that follow one another, future-facing BPTT, KeRNL, and pp-prop at decay .9, which the
+  GRU and LSTM also have. KeRNL's default settings learn no kernel in any run ([rules](rules.md#kernl)); its rate is
+  10 and its perturbation .01 here. Exact RTRL of an eLSTM and an LRU, which costs O(n m), at every lag; the GRU that
+  resets before its product, with BPTT over 1, 5 and 10 steps, at lag 9.
 - A tanh RNN of 32 units with sparse weights, of which each unit reads 4 others, at lag 9: SnAp of order 1, 2 and 3,
   and sparse RTRL over the larger half of the connections.
 

@@ -80,7 +80,7 @@ class LearnerConfig(BaseModel):
     )
     clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
     dtype: Literal["float32", "float64"] = "float32"
-    decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
+    decay: float | None = Field(default=None, ge=0, lt=1, description="of traces and pp_prop")
     window: int | None = Field(default=None, ge=1, description="of bptt, f_bptt and e_bptt, in steps")
     selection: Annotated[str, AfterValidator(name_in(SELECTIONS))] | None = None
     include_self: bool | None = Field(default=None, description="of sparse_rtrl: self is one of the k")

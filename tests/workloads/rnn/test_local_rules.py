@@ -20,6 +20,7 @@ from raysweep.workloads.rnn.rules.efficient_bptt import e_bptt
 from raysweep.workloads.rnn.rules.eprop import eprop
 from raysweep.workloads.rnn.rules.future_bptt import f_bptt
 from raysweep.workloads.rnn.rules.kernl import Kernel, kernl
+from raysweep.workloads.rnn.rules.pp_prop import pp_prop
 from raysweep.workloads.rnn.rules.rflo import rflo
 from raysweep.workloads.rnn.rules.rtrl import rtrl
 from raysweep.workloads.rnn.rules.rule import Rule, Shape
@@ -147,6 +148,43 @@ def test_eprop_is_sparse_rtrl_without_sources(architecture):
 def test_eprop_is_rtrl_where_units_do_not_read_one_another(architecture):
     problem = Problem(steps=15, architecture=architecture)
     close(problem.replay(eprop(), sgd(0.05)).grads, problem.replay(rtrl(), sgd(0.05)).grads)
+
+
+@pytest.mark.parametrize("architecture", fitting("pp_prop"))
+def test_pp_prop_without_decay_is_the_immediate_gradient(architecture):
+    problem = Problem(steps=15, architecture=architecture)
+    close(problem.replay(pp_prop(0.0), sgd(1e-3)).grads, problem.replay(traces(0.0), sgd(1e-3)).grads)
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_pp_prop_of_constant_inputs_is_eprop_that_forgets(read):
+    shape, decay = Shape(2, 3, read, 5, 4, True, np.dtype("float64"), 3), 0.7
+    rng = np.random.default_rng(5)
+    ours, others = pp_prop(decay), eprop()
+    state, other = ours.init(shape, rng), others.init(shape, rng)
+    for one in chain(2, 3, 5, m=4, steps=12):
+        (stage,) = one.step
+        stage = stage._replace(inputs=np.arange(12.0).reshape(3, 4))
+        one = one._replace(signal=rng.standard_normal((read, 5)), step=(stage,))
+        forgets = one._replace(step=(stage._replace(own=decay * stage.own),))
+        gradient, state, _ = ours.update(one, state, rng)
+        expected, other, _ = others.update(forgets, other, rng)
+        close(gradient, expected, 1e-12)
+
+
+def test_pp_prop_is_the_product_of_two_traces():
+    shape, decay, rng = Shape(1, 1, 1, 5, 4, True, np.dtype("float64"), 1), 0.7, np.random.default_rng(5)
+    seen = list(chain(1, 1, 5, m=4, steps=9))
+    rule = pp_prop(decay)
+    state = rule.init(shape, rng)
+    for t, one in enumerate(seen):
+        gradient, state, _ = rule.update(one, state, rng)
+        stages = [past.step[0] for past in seen[: t + 1]]
+        weights = decay ** np.arange(t, -1, -1)
+        inputs = sum(weight * stage.inputs[0] for weight, stage in zip(weights, stages, strict=True))
+        own = [np.prod([stage.own[0, 0] for stage in stages[s + 1 :]], axis=0) for s in range(t + 1)]
+        units = sum(w * path * stage.gain[0, 0] for w, path, stage in zip(weights, own, stages, strict=True))
+        close(gradient[0], np.outer(one.signal[0] * units / weights.sum(), inputs), 1e-12)
 
 
 @pytest.mark.parametrize("leak", [1.0, 0.3])

@@ -9,6 +9,7 @@ from raysweep.workloads.rnn.rules.future_bptt import F_BPTT
 from raysweep.workloads.rnn.rules.kernl import KERNL
 from raysweep.workloads.rnn.rules.kf_rtrl import KF_RTRL
 from raysweep.workloads.rnn.rules.ok import OK
+from raysweep.workloads.rnn.rules.pp_prop import PP_PROP
 from raysweep.workloads.rnn.rules.rflo import RFLO
 from raysweep.workloads.rnn.rules.rkf_rtrl import RKF_RTRL
 from raysweep.workloads.rnn.rules.rtrl import RTRL
@@ -29,6 +30,7 @@ RULES: Registry[LearningRule] = Registry(
         "kernl": KERNL,
         "kf_rtrl": KF_RTRL,
         "ok": OK,
+        "pp_prop": PP_PROP,
         "rflo": RFLO,
         "rkf_rtrl": RKF_RTRL,
         "rtrl": RTRL,
