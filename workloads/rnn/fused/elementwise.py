@@ -1,7 +1,8 @@
 """Compiled steps of the fused architectures: from pre-activations to state, own paths and gains, in place.
 
-Every function takes (pre (G, n), before (C, n), leak, after (C, n), own (C, C, n), gain (C, G, n)) and fills the last
-three. The formulas are those of `raysweep.workloads.rnn.architectures`; tests compare the two.
+A step takes (pre (G, n), before (C, n), leak, after (C, n), own (C, C, n), gain (C, G, n)), fills the last three, and
+overwrites `pre`. The formulas are those of `raysweep.workloads.rnn.architectures`; tests compare the two. Functions of
+the C library are called in loops of their own, so that the compiler vectorises the rest.
 """
 
 from __future__ import annotations
@@ -15,58 +16,81 @@ TANH_RNN, LSTM, GRU_RESET_AFTER = 0, 1, 2
 
 
 @compiled
+def squash(x: Array) -> None:
+    """Overwrite x (n,) with tanh(x), by expm1 in float64: as exact as the C library's tanh, in half its time."""
+    for i in range(x.size):
+        below = math.expm1(-2.0 * abs(x[i]))
+        x[i] = math.copysign(-below / (2.0 + below), x[i])
+
+
+@compiled
+def sigmoid(x: Array) -> None:
+    """Overwrite x (n,) with 1 / (1 + exp(-x))."""
+    for i in range(x.size):
+        x[i] = math.exp(-x[i])
+    for i in range(x.size):
+        x[i] = 1 / (1 + x[i])
+
+
+@compiled
 def tanh_rnn(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Do a step of the leaky tanh RNN: h' = (1 - leak) h + leak tanh(pre). Fills `after`, `own` and `gain`."""
+    """Do a step of the leaky tanh RNN: h' = (1 - leak) h + leak tanh(pre)."""
     one = leak / leak
-    for i in range(pre.shape[1]):
-        phi = math.tanh(pre[0, i])
-        after[0, i] = (one - leak) * before[0, i] + leak * phi
+    phi = pre[0]
+    squash(phi)
+    for i in range(phi.size):
+        after[0, i] = (one - leak) * before[0, i] + leak * phi[i]
         own[0, 0, i] = one - leak
-        gain[0, 0, i] = leak * (one - phi * phi)
+        gain[0, 0, i] = leak * (one - phi[i] * phi[i])
 
 
 @compiled
 def lstm(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Do a step of the LSTM: c' = f c + i g, h' = o tanh(c'), gates i, f, g, o. Fills `after`, `own` and `gain`."""
+    """Do a step of the LSTM: c' = f c + i g, h' = o tanh(c'), gates i, f, g, o."""
     one = leak / leak
-    zero = one - one
-    for j in range(pre.shape[1]):
-        i = one / (one + math.exp(-pre[0, j]))
-        f = one / (one + math.exp(-pre[1, j]))
-        g = math.tanh(pre[2, j])
-        o = one / (one + math.exp(-pre[3, j]))
-        c = f * before[0, j] + i * g
-        squashed = math.tanh(c)
-        through = o * (one - squashed * squashed)  # d h' / d c'
-        after[0, j] = c
-        after[1, j] = o * squashed
-        own[0, 0, j] = f
-        own[0, 1, j] = zero
-        own[1, 0, j] = through * f
-        own[1, 1, j] = zero
-        gain[0, 0, j] = g * i * (one - i)
-        gain[0, 1, j] = before[0, j] * f * (one - f)
-        gain[0, 2, j] = i * (one - g * g)
-        gain[0, 3, j] = zero
-        for gate in range(3):
-            gain[1, gate, j] = through * gain[0, gate, j]
-        gain[1, 3, j] = squashed * o * (one - o)
+    i, f, g, o = pre[0], pre[1], pre[2], pre[3]
+    sigmoid(i)
+    sigmoid(f)
+    squash(g)
+    sigmoid(o)
+    squashed = after[1]
+    for j in range(i.size):
+        after[0, j] = f[j] * before[0, j] + i[j] * g[j]
+        squashed[j] = after[0, j]
+    squash(squashed)
+    for j in range(i.size):
+        through = o[j] * (one - squashed[j] * squashed[j])  # d h' / d c'
+        own[0, 0, j] = f[j]
+        own[0, 1, j] = 0
+        own[1, 0, j] = through * f[j]
+        own[1, 1, j] = 0
+        gain[0, 0, j] = g[j] * i[j] * (one - i[j])
+        gain[0, 1, j] = before[0, j] * f[j] * (one - f[j])
+        gain[0, 2, j] = i[j] * (one - g[j] * g[j])
+        gain[0, 3, j] = 0
+        gain[1, 0, j] = through * gain[0, 0, j]
+        gain[1, 1, j] = through * gain[0, 1, j]
+        gain[1, 2, j] = through * gain[0, 2, j]
+        gain[1, 3, j] = squashed[j] * o[j] * (one - o[j])
+        after[1, j] = o[j] * squashed[j]
 
 
 @compiled
 def gru_reset_after(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Do a step of the GRU: h' = (1 - z) tanh(u + r s) + z h, gates r, z, s, u. Fills `after`, `own` and `gain`."""
+    """Do a step of the GRU: h' = (1 - z) tanh(u + r s) + z h, gates r, z, s, u."""
     one = leak / leak
-    for i in range(pre.shape[1]):
+    r, z, s, new = pre[0], pre[1], pre[2], pre[3]
+    sigmoid(r)
+    sigmoid(z)
+    for i in range(r.size):
+        new[i] += r[i] * s[i]
+    squash(new)
+    for i in range(r.size):
         h = before[0, i]
-        r = one / (one + math.exp(-pre[0, i]))
-        z = one / (one + math.exp(-pre[1, i]))
-        s = pre[2, i]
-        new = math.tanh(pre[3, i] + r * s)
-        through = (one - z) * (one - new * new)
-        after[0, i] = (one - z) * new + z * h
-        own[0, 0, i] = z
-        gain[0, 0, i] = through * s * r * (one - r)
-        gain[0, 1, i] = (h - new) * z * (one - z)
-        gain[0, 2, i] = through * r
+        through = (one - z[i]) * (one - new[i] * new[i])
+        after[0, i] = (one - z[i]) * new[i] + z[i] * h
+        own[0, 0, i] = z[i]
+        gain[0, 0, i] = through * s[i] * r[i] * (one - r[i])
+        gain[0, 1, i] = (h - new[i]) * z[i] * (one - z[i])
+        gain[0, 2, i] = through * r[i]
         gain[0, 3, i] = through

@@ -57,6 +57,8 @@ HISTORY_BYTES = 5 * 2**29
 NOTHING = Schedule()
 AT_ONCE = 200
 """Maximum number of steps per kernel call, after which progress is reported. It divides `masks.WEIGHTS_EVERY`."""
+FEW_UNITS, FEW_UNITS_AT_ONCE = 128, 1000
+"""The same up to `FEW_UNITS` units, unless masks are chosen: a call costs as much as 50 steps without learning."""
 
 
 def train_fused(
@@ -97,13 +99,14 @@ def train_fused(
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
     started = time.perf_counter()
     steps = len(stream.inputs)
+    at_once = FEW_UNITS_AT_ONCE if loop.n <= FEW_UNITS and loop.chosen is None else AT_ONCE
     code, t, kept = kernel.FINISHED, 0, None
     while t < steps and code == kernel.FINISHED:
         if t == keep_at:
             kept = loop.flat_theta()
         if loop.chosen is not None and loop.chosen.due(t, loop.rule.fisher_window):
             loop.choose_mask()
-        stop = min(steps, (t // AT_ONCE + 1) * AT_ONCE)
+        stop = min(steps, (t // at_once + 1) * at_once)
         if t < loop.rule.fisher_window:
             stop = min(stop, loop.rule.fisher_window)
         if keep_at is not None and t < keep_at:
@@ -162,7 +165,7 @@ class _Loop:
         inputs, targets = stream.inputs.astype(dtype), stream.targets.astype(dtype)
         self.data = kernel.Data(inputs, targets, stream.graded, stream.begins)
         mask, self.chosen = self._first_mask(rngs)
-        self.mask_list = [mask]
+        self.mask_list: list[Mask] = []
         gates, _, m = self.network.theta.shape
         components = architecture.components
         size = Size(n, self.form.k, components, gates, m)
@@ -214,7 +217,9 @@ class _Loop:
         rows = 1 if architecture.shared_inputs else gates
         width = n * (self.form.k if gathered else n)
         numbers = components * (components + gates) * n + rows * m + recurrent * width
-        ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
+        starts = np.flatnonzero(stream.begins)
+        longest = int(np.diff(starts, prepend=0, append=steps).max())  # a gradient is read back within its sequence
+        ring = max(1, min(longest, history_bytes // (numbers * dtype.itemsize)))
         if (within or self.form.carried) and not findings.schedule.any:
             ring = 1
         elif self.form.window is not None and not probed:
@@ -230,6 +235,7 @@ class _Loop:
             np.zeros(ring, np.intp),
             gathered,
         )
+        self._add_mask(mask)
         self.record = kernel.Record(
             np.empty(steps),
             np.empty(targets.shape),
@@ -254,9 +260,16 @@ class _Loop:
             raise ValueError("this rule's mask is drawn once")
         weights = self.network.theta[: self.rings.weights.shape[1], :, : self.n]
         score = by_fisher(self.carried.fisher) if self.rule.fisher_window else by_weights(weights)
-        self.mask_list.append(choose(score, self.form.k, self.form.include_self, self.chosen.largest))
+        self._add_mask(choose(score, self.form.k, self.form.include_self, self.chosen.largest))
         self.carried.counters[kernel.MASK] = len(self.mask_list) - 1
         self.carried = self.carried._replace(sources=np.ascontiguousarray(sources_of(self.mask_list[-1])))
+
+    def _add_mask(self, mask: Mask) -> None:
+        """Append a mask, and list all masks in the kernel's form."""
+        self.mask_list.append(mask)
+        listed = [np.zeros_like(mask)] if self.rule.full else self.mask_list
+        # unsigned, as numba adds a test to each use of an index that might be negative
+        self.masks = Masks(*(np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, listed), strict=True)))
 
     def block_end(self) -> int:
         """Return the step before which the present block of two levels ends at the latest."""
@@ -316,10 +329,7 @@ class _Loop:
 
     def run(self, begin: int, stop: int) -> int:
         """Do the steps begin <= t < stop by the kernel, and return its code: FINISHED, DIVERGED or TOO_DEEP."""
-        listed = [np.zeros_like(self.mask_list[0])] if self.rule.full else self.mask_list
-        # unsigned, as numba adds a test to each use of an index that might be negative
-        masks = Masks(*(np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, listed), strict=True)))
-        tuples = self.network, self.data, self.rule, self.descent, self.carried, self.rings, masks, self.record
+        tuples = self.network, self.data, self.rule, self.descent, self.carried, self.rings, self.masks, self.record
         code: int = kernel.run(begin, stop, *tuples)
         return code
 
