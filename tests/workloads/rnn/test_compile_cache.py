@@ -11,13 +11,13 @@ from tests.command_line import environment
 
 COMPILE = """
 import sys
-import numpy as np
+from numba import float64
 from raysweep.workloads.rnn.fused.elementwise import tanh_rnn
 
 print("ready", flush=True)
 sys.stdin.readline()
-row = np.zeros((1, 4))
-tanh_rnn(row, row.copy(), 0.5, row.copy(), np.zeros((1, 1, 4)), np.zeros((1, 1, 4)))
+row, rows = float64[:, ::1], float64[:, :, ::1]
+tanh_rnn.compile((row, row, float64, row, rows, rows))
 print(sum(tanh_rnn.stats.cache_misses.values()))
 """
 

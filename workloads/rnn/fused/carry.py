@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Indices
-from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.fused.compile_cache import compiled_part
 
 COLUMNS = 1024
 """Number of columns of J that are computed at a time: so few that all of their rows stay in cache."""
 
 
-@compiled
+@compiled_part
 def carry(
     trace: Array, decay: float, own: Array, gain: Array, inputs: Array, theta: Array, recurrent: int, self_loop: bool
 ) -> None:
@@ -51,7 +51,7 @@ def carry(
                     only[j] = path[0, 0] * only[j] + add * row[j]
 
 
-@compiled
+@compiled_part
 def carry_gathered(
     before: Array, after: Array, own: Array, gain: Array, inputs: Array, theta: Array, sources: Indices, recurrent: int
 ) -> None:
@@ -112,7 +112,7 @@ def carry_gathered(
                     after[c, i, at + j] += add * seen[j]
 
 
-@compiled
+@compiled_part
 def contract(influence: Array, signal: Array, gradient: Array) -> None:
     """Fill `gradient` (G, n, m) with q_t^T J_t[h], where J_t[h] are the rows of the hidden state.
 
@@ -127,7 +127,7 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
             flat[p] += scale * row[p]
 
 
-@compiled
+@compiled_part
 def add_contracted(influence: Array, adjoint: Array, gradient: Array) -> None:
     """Add a_s^T J_s to `gradient` (G, n, m). `influence` is J_s (C n, G n m), `adjoint` is a_s (C, n)."""
     rows, size = influence.shape
@@ -154,7 +154,7 @@ def add_contracted(influence: Array, adjoint: Array, gradient: Array) -> None:
             i += 1
 
 
-@compiled
+@compiled_part
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
     """Choose for each unit the k sources with the highest score `masks.by_influence`. Ties go to the lower index.
 

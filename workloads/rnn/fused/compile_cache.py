@@ -111,12 +111,21 @@ def _compile_once(kernel: Any, compile_or_load: Callable[[Any], Any], signature:
 
 def compiled(function: F) -> F:
     """Compile a function by `numba.njit`, cached on disk. Sums may be reordered; NaN and infinity behave as usual."""
+    return _compiled(function, {})
+
+
+def compiled_part(function: F) -> F:
+    """Do as `compiled` for a function that only compiled functions call. It takes less time: Python cannot call it."""
+    return _compiled(function, {"no_cpython_wrapper": True})
+
+
+def _compiled(function: F, more: dict[str, Any]) -> F:
     flags = {"reassoc", "contract", "nsz"}
-    options: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
-        kernel: Any = numba.njit(cache=True, **options)(function)
+        kernel: Any = numba.njit(cache=True, **options, **more)(function)
     except RuntimeError:  # no cache folder can be written: each process compiles for itself
-        kernel = numba.njit(**options)(function)
+        kernel = numba.njit(**options, **more)(function)
     else:
         kernel.compile = functools.partial(_compile_once, kernel, kernel.compile)
     return cast("F", kernel)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.fused.compile_cache import compiled_part
 
 TANH_RNN, LSTM, GRU_RESET_AFTER = 0, 1, 2
 
 
-@compiled
+@compiled_part
 def squash(x: Array) -> None:
     """Overwrite x (n,) with tanh(x), by expm1 in float64: as exact as the C library's tanh, in half its time."""
     for i in range(x.size):
@@ -23,7 +23,7 @@ def squash(x: Array) -> None:
         x[i] = math.copysign(-below / (2.0 + below), x[i])
 
 
-@compiled
+@compiled_part
 def sigmoid(x: Array) -> None:
     """Overwrite x (n,) with 1 / (1 + exp(-x))."""
     for i in range(x.size):
@@ -32,7 +32,7 @@ def sigmoid(x: Array) -> None:
         x[i] = 1 / (1 + x[i])
 
 
-@compiled
+@compiled_part
 def tanh_rnn(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
     """Do a step of the leaky tanh RNN: h' = (1 - leak) h + leak tanh(pre)."""
     one = leak / leak
@@ -44,7 +44,7 @@ def tanh_rnn(pre: Array, before: Array, leak: float, after: Array, own: Array, g
         gain[0, 0, i] = leak * (one - phi[i] * phi[i])
 
 
-@compiled
+@compiled_part
 def lstm(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
     """Do a step of the LSTM: c' = f c + i g, h' = o tanh(c'), gates i, f, g, o."""
     one = leak / leak
@@ -75,7 +75,7 @@ def lstm(pre: Array, before: Array, leak: float, after: Array, own: Array, gain:
         after[1, j] = o[j] * squashed[j]
 
 
-@compiled
+@compiled_part
 def gru_reset_after(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
     """Do a step of the GRU: h' = (1 - z) tanh(u + r s) + z h, gates r, z, s, u."""
     one = leak / leak

@@ -138,7 +138,7 @@ def run(
     block = np.empty((BLOCK, gates, n), theta.dtype)
     scratch = Scratch(np.empty_like(state), np.empty_like(state), block, np.empty(BLOCK, np.intp))
     readout_gradient = np.empty_like(readout)
-    exact = np.empty_like(theta if fisher_window else theta[:0])
+    exact = np.empty((gates if fisher_window else 0, n, m), theta.dtype)
     error, prediction = np.empty_like(bias), np.empty_like(bias)
     numbers = np.empty(7, theta.dtype)
     scale = np.ones(1, theta.dtype)
@@ -174,7 +174,9 @@ def run(
             gru_reset_after(pre, state, leak, after, own, gain)
         else:
             tanh_rnn(pre, state, leak, after, own, gain)
-        state[...] = after
+        for c in range(components):  # assigning arrays would compile numba's messages on shapes, for seconds
+            for i in range(n):
+                state[c, i] = after[c, i]
         rings.mask[slot] = counters[MASK]
         if rings.gathered:
             opens, reader = masks.starts[counters[MASK]], masks.readers[counters[MASK]]
@@ -238,8 +240,9 @@ def run(
             if beyond:
                 depth, rest = t - counters[START] + 1, 0.0
                 add_contracted(past, scratch.adjoint, gradient)
-        if t < fisher_window:
-            replay(signal, t, counters[START], rule.tol, rings, masks, True, False, scratch, exact)
+        early = t < fisher_window
+        if early:  # `early` in place of constants, for which numba would compile a second replay
+            replay(signal, t, counters[START], rule.tol, rings, masks, early, not early, scratch, exact)
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array, Indices
-from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.fused.compile_cache import compiled_part
 
 
 class Rings(NamedTuple):
@@ -58,7 +58,7 @@ BLOCK = 32
 """Number of steps whose v_s are collected and then added to G together, so that a row of G stays in cache."""
 
 
-@compiled
+@compiled_part
 def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gradient: Array) -> None:
     """Apply equation (2) to up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d].
 
@@ -98,7 +98,7 @@ def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gra
                 i += 1
 
 
-@compiled
+@compiled_part
 def pull(v: Array, weights: Array, target: Array) -> None:
     """Add the recurrent sum of equation (3) for a full mask: target (n,) += weights (n, n)^T v."""
     n = v.size
@@ -118,7 +118,7 @@ def pull(v: Array, weights: Array, target: Array) -> None:
         i += 1
 
 
-@compiled
+@compiled_part
 def replay(
     signal: Array,
     t: int,
@@ -155,9 +155,9 @@ def replay(
     recurrent = rings.weights.shape[1]
     gradient[...] = 0
     adjoint[...] = 0
-    adjoint[components - 1] = signal
     first = 0.0
     for i in range(n):
+        adjoint[components - 1, i] = signal[i]
         first += signal[i] * signal[i]
     limit = tol * tol * first
     left = first

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.fused.compile_cache import compiled_part
 from raysweep.workloads.rnn.training import Learner
 
 MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
@@ -47,7 +47,7 @@ def groups_of(learner: Learner, together: bool) -> tuple[Groups, Groups, Groups]
     return theta, readout, bias
 
 
-@compiled
+@compiled_part
 def update(
     parameters: Array,
     gradient: Array,
@@ -100,7 +100,7 @@ def update(
         parameters[i] -= rate * (first[i] / (np.sqrt(second[i]) * correction + epsilon))
 
 
-@compiled
+@compiled_part
 def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
     """Write the constants of update number t, counted from 1, to `numbers` (7,) of the run's dtype."""
     kind, rate, beta1, beta2, epsilon = optimizer
@@ -119,7 +119,7 @@ def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
     numbers[6] = epsilon
 
 
-@compiled
+@compiled_part
 def loss_and_error(kind: int, prediction: Array, target: Array, error: Array) -> float:
     """Return the loss of a prediction z (n_out,), and fill `error` (n_out,) with dL/dz."""
     size = prediction.size
