@@ -115,7 +115,10 @@ def compiled(function: F) -> F:
 
 
 def compiled_part(function: F) -> F:
-    """Do as `compiled` for a function that only compiled functions call. It takes less time: Python cannot call it."""
+    """Do as `compiled` for a function that only compiled functions call.
+
+    It takes less time, as the wrapper for Python is left out: a call from Python ends the process.
+    """
     return _compiled(function, {"no_cpython_wrapper": True})
 
 
