@@ -1,6 +1,6 @@
 """What a step of (sparse) RTRL costs: plain torch, JAX, raysweep's readable loop and its compiled one.
 
-    python benchmarks/rules.py [--sizes 64,128,256] [--quick] [--json]
+    python benchmarks/rules.py [--sizes 64,128,256] [--rounds 3] [--quick] [--json]
     python benchmarks/rules.py --large [--json]
 
 The task is Experiment 1's: a tanh RNN of n units predicts the sine's next value, one update a step, float32,
@@ -427,10 +427,9 @@ def apart(one: Path, other: Path) -> float:
     return float(np.abs(np.load(one).astype(np.float64) - np.load(other).astype(np.float64)).max())
 
 
-def compare(sizes: list[int], quick: bool, folder: Path | None) -> dict[str, Any]:
+def compare(sizes: list[int], quick: bool, rounds: int, folder: Path | None) -> dict[str, Any]:
     """All cases, and which aims are met."""
     machine = {"cpus": os.cpu_count(), "load_at_start": os.getloadavg()[0]}
-    rounds = 2 if quick else 3
     began = time.perf_counter()
     tables = []
     with tempfile.TemporaryDirectory(prefix="raysweep-rules-", dir=folder) as place:
@@ -573,6 +572,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="", help="hidden units, comma-separated (default: 64,128,256)")
     parser.add_argument("--quick", action="store_true", help="small sizes, few steps: whether it works at all")
+    parser.add_argument("--rounds", type=int, help="runs of each contender (default: 3): more on a restless machine")
     parser.add_argument("--large", action="store_true", help="instead: n = 1024, k = 4 and n = 512 in full")
     parser.add_argument("--folder", type=Path, help="where to write (default: the temporary folder)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -594,7 +594,7 @@ def main() -> int:
     sizes = [int(size) for size in (options.sizes or ("32" if options.quick else "64,128,256")).split(",")]
     if min(sizes) <= 4:
         parser.error(f"--sizes {options.sizes}: each must be more than 4, which is the ring's k")
-    results = compare(sizes, options.quick, options.folder)
+    results = compare(sizes, options.quick, options.rounds or (2 if options.quick else 3), options.folder)
     print(json.dumps(results, indent=2)) if options.json else show(results)
     return 0
 
