@@ -56,6 +56,7 @@ ACCURACY = "coalesce(accuracy_all_last_500, chance_accuracy_all_last_500)"
 
 RULES = {
     "floor": "method = 'traces'",
+    "decay0": "method = 'traces' AND decay = 0",
     "full": "method = 'rtrl'",
     "k4": "k = 4 AND selection = 'ring'",
     "random4": "k = 4 AND selection = 'random'",

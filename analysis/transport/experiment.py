@@ -102,12 +102,12 @@ def digits(value: float | None) -> str:
 
 
 def queries(questions: Sequence[Question]) -> str:
-    """Format the questions' queries, each once, with the names of the questions that read it."""
+    """Format the questions' queries, folded, each once, with the names of the questions that read it."""
     names: dict[str, list[str]] = {}
     for question in questions:
         names.setdefault(question.query, []).append(question.name)
     blocks = [f"{', '.join(group)}:\n\n```sql\n{query}\n```" for query, group in names.items()]
-    return "\n\n".join(["### Queries", *blocks])
+    return "\n\n".join(["### Queries", "<details><summary>The SQL of each question</summary>", *blocks, "</details>"])
 
 
 def columns_read(experiments: Sequence[Experiment], cells: pl.DataFrame) -> list[str]:
