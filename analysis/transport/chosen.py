@@ -1,10 +1,12 @@
 """Prints the launches that score Experiment A at the rates which its tuning seeds choose.
 
-python -m raysweep.analysis.transport.chosen [--store results] [SWEEP ...] [| sh]
+python -m raysweep.analysis.transport.chosen [--store results] [--saved CELLS.parquet] [SWEEP ...] [| sh]
 
-Without sweeps, all of the experiment. A sweep with no row tuned is left out. A row is a network, lag and rule; it is
-tuned once its cells of all rates and tuning seeds are done. The rate is the one with the best mean accuracy, the lower
-one of equals. Exit code 2 means that the store or a sweep does not exist.
+The cells are those of a store, which the launches write to, and those that `raysweep.analysis.transport.page --save`
+wrote to a file; with a file, the store need not exist yet. Without sweeps, all of the experiment. A sweep with no row
+tuned is left out. A row is a network, lag and rule; it is tuned once its cells of all rates and tuning seeds are done.
+The rate is the one with the best mean accuracy, the lower one of equals. Exit code 2 means that the store or a sweep
+does not exist.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
-from raysweep.analysis.cells.source import from_store
 from raysweep.analysis.transport.diagram import DIAGRAM, KEYS, SCORED, SWEEPS, TUNING, choices
+from raysweep.analysis.transport.page import read
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import changed, load_all
 from raysweep.orchestrator.text import printable
@@ -90,10 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", nargs="*", default=SWEEPS, metavar="SWEEP")
     parser.add_argument("--store", default="results")
+    parser.add_argument("--saved", metavar="CELLS.parquet")
     options = parser.parse_args()
+    saved = [] if options.saved is None else [options.saved]
     try:
-        cells = _of_experiment(from_store(Store(options.store).require()).cells)
-        for line in commands(options.sweeps, cells, options.store):
+        stores = [options.store] if not saved or Path(options.store).exists() else []
+        for line in commands(options.sweeps, _of_experiment(read([*stores, *saved])), options.store):
             print(line)
     except RaysweepError as error:
         for problem in error.problems:
