@@ -74,7 +74,7 @@ def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator
 
 
 def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return the experiment's cells, with the settings that its rules may leave out."""
+    """Return the experiment's cells, with the columns that its rules, or all, may leave out."""
     own = cells.filter(pl.col("experiment") == DIAGRAM)
     absent: Mapping[str, pl.DataType] = {
         "selection": pl.String(),
@@ -83,6 +83,11 @@ def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
         "order": pl.Int64(),
         "k": pl.Int64(),
         "hidden": pl.Int64(),
+        "architecture": pl.String(),
+        "delay": pl.Int64(),
+        "learning_rate": pl.Float64(),
+        "accuracy_all_last_500": pl.Float64(),
+        "chance_accuracy_all_last_500": pl.Float64(),
     }
     return own.with_columns(pl.lit(None, dtype).alias(key) for key, dtype in absent.items() if key not in own.columns)
 
