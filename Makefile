@@ -57,9 +57,9 @@ results: $(VENV)/.user
 	"$(BIN)/python" -m raysweep.analysis.publish --save docs/results/cells.parquet
 	$(MAKE) hashes
 
-# docs/transport.md, Experiments A to C: rates on tuning seeds first, then the scored seeds at the chosen rates.
+# docs/transport.md, Experiments A to D: rates on tuning seeds first, then the scored seeds at the chosen rates.
 paper: $(VENV)/.user
-	-"$(BIN)/raysweep" launch "transport/diagram-*" --yes
+	-"$(BIN)/raysweep" launch "transport/diagram-*" "transport/symbols-*" --yes
 	"$(BIN)/python" -m raysweep.analysis.transport.chosen | PATH="$(BIN):$$PATH" sh
 	-"$(BIN)/raysweep" launch "transport/decoding*" "transport/multiverse-*" --yes
 	"$(BIN)/python" -m raysweep.analysis.transport.page --save docs/results/transport/cells.parquet

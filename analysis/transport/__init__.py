@@ -1,1 +1,1 @@
-"""Experiments A to C of `docs/transport.md`: when is propagating k paths worth its cost?"""
+"""Experiments A to D of `docs/transport.md`: when is propagating k paths worth its cost?"""

@@ -1,9 +1,9 @@
-"""Prints the launches that score Experiment A at the rates which its tuning seeds choose.
+"""Prints the launches that score Experiments A and D at the rates which its tuning seeds choose.
 
 python -m raysweep.analysis.transport.chosen [--store results] [--saved CELLS.parquet] [SWEEP ...] [| sh]
 
 The cells are those of a store, which the launches write to, and those that `raysweep.analysis.transport.page --save`
-wrote to a file; with a file, the store need not exist yet. Without sweeps, all of the experiment. A sweep with no row
+wrote to a file; with a file, the store need not exist yet. Without sweeps, all of both. A sweep with no row
 tuned is left out. A row is a network, lag and rule; it is tuned once its cells of all rates and tuning seeds are done.
 The rate is the one with the best mean accuracy, the lower one of equals. Exit code 2 means that the store or a sweep
 does not exist.
@@ -20,25 +20,29 @@ from pathlib import Path
 
 import polars as pl
 
+from raysweep.analysis.transport import symbols
 from raysweep.analysis.transport.diagram import DIAGRAM, KEYS, SCORED, SWEEPS, TUNING, choices
 from raysweep.analysis.transport.page import read
+from raysweep.analysis.transport.symbols import FIVE_SYMBOLS
 from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import changed, load_all
 from raysweep.orchestrator.text import printable
 
-ROW = tuple(key for key in KEYS if key not in ("hidden", "lag"))
-"""What tells the rules of a sweep apart: a sweep has one n."""
+ROW = tuple(key for key in KEYS if key not in ("experiment", "hidden", "lag"))
+"""What tells the rules of a sweep apart: a sweep has one experiment and one n."""
 
 
 def rows_of_sweep(sweep: str) -> pl.DataFrame:
     """List the networks, lags and rules (`KEYS`) of a sweep, each once."""
     table = expand(changed(load_all([sweep]), {}, str(TUNING[0]))).wide()
     rows = []
-    for method, k, text in table.select("method", "k", "config").rows():
-        config = json.loads(text) | {"method": method, "k": k}
-        rows.append({key: config["delay"] + 1 if key == "lag" else config.get(key) for key in KEYS})
-    schema = dict.fromkeys(("architecture", "method", "selection"), pl.String) | {"decay": pl.Float64}
+    for experiment, method, k, text in table.select("experiment", "method", "k", "config").rows():
+        config = json.loads(text) | {"experiment": experiment, "method": method, "k": k}
+        config["lag"] = config["length"] + config["delay"]
+        rows.append({key: config.get(key) for key in KEYS})
+    texts = ("experiment", "architecture", "method", "selection")
+    schema = dict.fromkeys(texts, pl.String) | {"decay": pl.Float64}
     frame = pl.DataFrame(rows, {key: schema.get(key, pl.Int64) for key in KEYS}, orient="row")
     return frame.unique(maintain_order=True)
 
@@ -52,8 +56,8 @@ def predicates(chosen: pl.DataFrame) -> Iterator[str]:
     for _, own in chosen.group_by(ROW, maintain_order=True):
         first = own.row(0, named=True)
         setting = " AND ".join(f'"{key}" = {_literal(first[key])}' for key in ROW if first[key] is not None)
-        cases = " ".join(f"WHEN {lag - 1} THEN {rate!r}" for lag, rate in own.select("lag", "learning_rate").rows())
-        yield f"({setting} AND learning_rate = CASE delay {cases} END)"
+        cases = " ".join(f"WHEN {lag} THEN {rate!r}" for lag, rate in own.select("lag", "learning_rate").rows())
+        yield f"({setting} AND learning_rate = CASE length + delay {cases} END)"
 
 
 def _literal(value: object) -> str:
@@ -73,9 +77,9 @@ def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator
             yield shlex.join(["raysweep", "launch", sweep, "--store", store, "--seeds", seeds, "--where", where])
 
 
-def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return the experiment's cells, with the columns that its rules, or all, may leave out."""
-    own = cells.filter(pl.col("experiment") == DIAGRAM)
+def _of_experiments(cells: pl.DataFrame) -> pl.DataFrame:
+    """Return the experiments' cells, with the columns that their rules, or all, may leave out."""
+    own = cells.filter(pl.col("experiment").is_in((DIAGRAM, FIVE_SYMBOLS.experiment)))
     absent: Mapping[str, pl.DataType] = {
         "selection": pl.String(),
         "decay": pl.Float64(),
@@ -85,6 +89,7 @@ def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
         "hidden": pl.Int64(),
         "architecture": pl.String(),
         "delay": pl.Int64(),
+        "length": pl.Int64(),
         "learning_rate": pl.Float64(),
         "accuracy_all_last_500": pl.Float64(),
         "chance_accuracy_all_last_500": pl.Float64(),
@@ -95,14 +100,14 @@ def _of_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 def main() -> None:
     """Run the command that this module documents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweeps", nargs="*", default=SWEEPS, metavar="SWEEP")
+    parser.add_argument("sweeps", nargs="*", default=(*SWEEPS, *symbols.SWEEPS), metavar="SWEEP")
     parser.add_argument("--store", default="results")
     parser.add_argument("--saved", metavar="CELLS.parquet")
     options = parser.parse_args()
     saved = [] if options.saved is None else [options.saved]
     try:
         stores = [options.store] if not saved or Path(options.store).exists() else []
-        for line in commands(options.sweeps, _of_experiment(read([*stores, *saved])), options.store):
+        for line in commands(options.sweeps, _of_experiments(read([*stores, *saved])), options.store):
             print(line)
     except RaysweepError as error:
         for problem in error.problems:

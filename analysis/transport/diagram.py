@@ -61,8 +61,9 @@ RULES = {
     "k4": "k = 4 AND selection = 'ring'",
     "random4": "k = 4 AND selection = 'random'",
     "oracle4": "k = 4 AND selection = 'oracle'",
-    "reaching": "method = 'bptt' AND \"window\" = delay + 2",
-    "half": "method = 'bptt' AND \"window\" = (delay + 2) // 2",
+    "reaching": "method = 'bptt' AND \"window\" = lag + 1",
+    "half": "method = 'bptt' AND \"window\" = (lag + 1) // 2",
+    "eprop": "method = 'eprop'",
     "snap": "method = 'snap' AND \"order\" = 1",
     "snap2": "method = 'snap' AND \"order\" = 2",
     "larger": "k = 2 AND selection = 'oracle'",
@@ -78,6 +79,17 @@ LADDER = "selection = 'ring' OR (selection = 'random' AND k = 1)"
 """The cells of sparse RTRL at every k. A ring has no k = 1."""
 
 
+class Task(NamedTuple):
+    """A copy task: the experiment of its cells, its lags, and what a question says of it."""
+
+    experiment: str
+    lags: tuple[int, ...]
+    words: str = ""
+
+
+ONE_SYMBOL = Task(DIAGRAM, LAGS)
+
+
 class Setting(NamedTuple):
     """A network and lags to which a question belongs; `by` is the column that tells the parts of a query apart."""
 
@@ -85,6 +97,7 @@ class Setting(NamedTuple):
     sizes: tuple[int, ...]
     lags: tuple[int, ...]
     by: str | None = None
+    task: Task = ONE_SYMBOL
 
 
 def ladder(n: int) -> tuple[int, ...]:
@@ -111,8 +124,8 @@ def query_of(setting: Setting, rules: tuple[str, ...], *, all_k: bool = False) -
     CASE
       {indent.join(labels)}
     END{suffix} AS part
-  FROM (SELECT *, delay + 1 AS lag FROM cells)
-  WHERE experiment = '{DIAGRAM}' AND status = 'done' AND architecture IN ({networks})
+  FROM (SELECT *, length + delay AS lag FROM cells)
+  WHERE experiment = '{setting.task.experiment}' AND status = 'done' AND architecture IN ({networks})
     AND hidden IN ({", ".join(map(str, setting.sizes))}) AND lag IN ({", ".join(map(str, setting.lags))})
 ), chosen AS (
   SELECT part, learning_rate, decay FROM runs
@@ -209,24 +222,36 @@ _NAMES = NETWORKS | {SPARSE: "tanh RNN that reads 4 units a unit"}
 _RULE_NAMES = {"k4": "k = 4", "snap": "SnAp-1", "uoro": "UORO", "ok": "OK of rank 4", "kf_rtrl": "KF-RTRL"}
 
 
-def _recovers(setting: Setting, rule: str, zone: tuple[float, float], words: str) -> tuple[str, str, Interval]:
-    where = f"{_NAMES[setting.architecture]}, n = {setting.sizes[0]}, lag {setting.lags[0]}"
+Parts = tuple[str, str, Interval]
+"""What a question is made of: its words, its query and its criterion."""
+
+
+def place(setting: Setting) -> str:
+    """Return the words for a setting of one network and lag."""
+    return f"{setting.task.words}{_NAMES[setting.architecture]}, n = {setting.sizes[0]}, lag {setting.lags[0]}"
+
+
+def recovers(setting: Setting, rule: str, zone: tuple[float, float], words: str) -> Parts:
+    """Ask whether there is a gap of which a rule recovers as much as the zone, in percent, says."""
+    where = place(setting)
     criterion = Interval(recovery(rule), *zone, "recovery %", margin=10.0, premise=gap(), undefined=_NO_GAP)
     text = f"{where}: is full RTRL more than {GAP:g} above the best trace, and {words}?"
     return text, query_of(setting, ("floor", rule, "full")), criterion
 
 
-def _equal(low: float, high: float, statistic: Statistic) -> Interval:
+def equal(low: float, high: float, statistic: Statistic) -> Interval:
+    """Build a criterion on a difference of accuracies."""
     return Interval(statistic, low, high, "accuracy", margin=GAP)
 
 
-def _law(architecture: str, lag: int, centre: int) -> tuple[str, str, Interval]:
-    setting = Setting(architecture, SIZES, (lag,), "hidden")
+def law(architecture: str, lag: int, centre: int, task: Task = ONE_SYMBOL) -> Parts:
+    """Ask whether the exponent of k50 in n is about `centre`, 0 or 1."""
+    setting = Setting(architecture, SIZES, (lag,), "hidden", task)
     words = "an absolute k (slope 0)" if centre == 0 else "a fraction of n (slope 1)"
     zone = f"{centre - LAW:.1f} to {centre + LAW:.1f}"
     return (
-        f"{NETWORKS[architecture]}, lag {lag}: is full RTRL more than {GAP:g} above the best trace at every n, and "
-        f"is what recovers half {words}: is the slope of ln k50 on ln n within {zone}?",
+        f"{task.words}{NETWORKS[architecture]}, lag {lag}: is full RTRL more than {GAP:g} above the best trace at "
+        f"every n, and is what recovers half {words}: is the slope of ln k50 on ln n within {zone}?",
         query_of(setting, ("floor", "full"), all_k=True),
         Interval(exponent, centre - LAW, centre + LAW, "exponent of k50 in n", premise=gap(*SIZES), undefined=_NO_GAP),
     )
@@ -238,58 +263,58 @@ def _questions() -> tuple[Question, ...]:
     small = f"{NETWORKS[TANH]}, n = 64"
     for lag, setting in at.items():
         text = f"{small}, lag {lag}: is full RTRL at most {GAP:g} above the best trace (nothing to transport)?"
-        listed.append((text, query_of(setting, ("floor", "full")), _equal(-_INF, GAP, difference("full", "floor"))))
+        listed.append((text, query_of(setting, ("floor", "full")), equal(-_INF, GAP, difference("full", "floor"))))
     redundant = (REDUNDANT, _INF), f"does k = 4 recover at least {REDUNDANT:g} % of it (redundant)"
     lost = (-_INF, MOSTLY_LOST), f"does k = 4 recover at most {MOSTLY_LOST:g} % of it (the other paths are needed)"
     for zone, words in (redundant, lost):
-        listed += [_recovers(at[lag], "k4", zone, words) for lag in LAGS[2:]]
+        listed += [recovers(at[lag], "k4", zone, words) for lag in LAGS[2:]]
     for architecture in (GRU, LSTM):
         for zone, words in (redundant, lost):
-            listed += [_recovers(Setting(architecture, (64,), (lag,)), "k4", zone, words) for lag in LAGS[2:4]]
+            listed += [recovers(Setting(architecture, (64,), (lag,)), "k4", zone, words) for lag in LAGS[2:4]]
     for lag in LAGS[2:4]:
         text = f"{small}, lag {lag}: are random and largest weights at k = 4 within {GAP:g} of the ring?"
         pairs = (("random4", "k4", ""), ("oracle4", "k4", ""))
-        listed.append((text, query_of(at[lag], ("k4", "random4", "oracle4")), _equal(-_INF, GAP, farthest(pairs))))
+        listed.append((text, query_of(at[lag], ("k4", "random4", "oracle4")), equal(-_INF, GAP, farthest(pairs))))
     every = Setting(TANH, (64,), LAGS, "lag")
     text = f"{small}: is BPTT over lag + 1 steps within {GAP:g} of full RTRL at every lag (equal but for rounding)?"
     reaching = farthest(tuple(("reaching", "full", lag) for lag in LAGS))
-    listed.append((text, query_of(every, ("reaching", "full")), _equal(-_INF, GAP, reaching)))
+    listed.append((text, query_of(every, ("reaching", "full")), equal(-_INF, GAP, reaching)))
     half = (HALF, _INF)
     for lag in LAGS[2:4]:
-        listed.append(_recovers(at[lag], "half", half, "does BPTT over half of lag + 1 steps recover half of it"))
+        listed.append(recovers(at[lag], "half", half, "does BPTT over half of lag + 1 steps recover half of it"))
     for rule in ("snap", "uoro", "ok", "kf_rtrl"):
         words = f"does {_RULE_NAMES[rule]} recover half of it"
-        listed += [_recovers(at[lag], rule, half, words) for lag in LAGS[2:4]]
+        listed += [recovers(at[lag], rule, half, words) for lag in LAGS[2:4]]
     for architecture in NETWORKS:
-        listed += [_law(architecture, lag, centre) for lag in LAGS[2:4] for centre in (0, 1)]
+        listed += [law(architecture, lag, centre) for lag in LAGS[2:4] for centre in (0, 1)]
     for rule, name in (("lru", "LRU"), ("elstm", "eLSTM")):
         for lag in LAGS[3:]:
             text = (
                 f"n = 64, lag {lag}: is an {name} with exact RTRL, at O(n m) a step, at most {GAP:g} below the tanh "
                 "RNN with full RTRL?"
             )
-            listed.append((text, query_of(at[lag], (rule, "full")), _equal(-GAP, _INF, difference(rule, "full"))))
+            listed.append((text, query_of(at[lag], (rule, "full")), equal(-GAP, _INF, difference(rule, "full"))))
     sparse = Setting(SPARSE, (32,), (9,))
     for rule, words in (
         ("snap", "does SnAp-1 recover half of it"),
         ("snap2", "does SnAp-2 recover half of it"),
         ("larger", "does sparse RTRL over the larger half of the connections recover half of it"),
     ):
-        listed.append(_recovers(sparse, rule, half, words))
+        listed.append(recovers(sparse, rule, half, words))
     text = f"{_NAMES[SPARSE]}, n = 32, lag 9: is SnAp-2 more than {GAP:g} above SnAp-1?"
-    listed.append((text, query_of(sparse, ("snap", "snap2")), _equal(GAP, _INF, difference("snap2", "snap"))))
+    listed.append((text, query_of(sparse, ("snap", "snap2")), equal(GAP, _INF, difference("snap2", "snap"))))
     for architecture in NETWORKS:
         setting = Setting(architecture, (64,), (9,))
-        listed.append(_recovers(setting, "pp_prop", half, "does pp-prop recover half of it"))
+        listed.append(recovers(setting, "pp_prop", half, "does pp-prop recover half of it"))
     return tuple(Question(f"A{i}", *parts) for i, parts in enumerate(listed, 1))
 
 
-KEYS = ("architecture", "hidden", "lag", "method", "k", "selection", "decay", "window", "order")
+KEYS = ("experiment", "architecture", "hidden", "lag", "method", "k", "selection", "decay", "window", "order")
 """What a rate is chosen for."""
 _COLUMNS = ", ".join(f'"{key}"' for key in KEYS)
 CHOICES = f"""SELECT {_COLUMNS}, learning_rate, learning_rate IN ({RATES[0]}, {RATES[-1]}) AS at_the_end
-FROM (SELECT *, delay + 1 AS lag FROM cells)
-WHERE experiment = '{DIAGRAM}' AND status = 'done' AND seed BETWEEN {TUNING[0]} AND {TUNING[-1]}
+FROM (SELECT *, length + delay AS lag FROM cells)
+WHERE experiment LIKE '{DIAGRAM}%' AND status = 'done' AND seed BETWEEN {TUNING[0]} AND {TUNING[-1]}
 GROUP BY {_COLUMNS}, learning_rate HAVING count(*) = {len(TUNING)}
 QUALIFY count(*) OVER (PARTITION BY {_COLUMNS}) = {len(RATES)}
   AND 1 = row_number() OVER (PARTITION BY {_COLUMNS} ORDER BY round(avg({ACCURACY}), 9) DESC, learning_rate)
@@ -302,12 +327,15 @@ def choices(cells: pl.DataFrame) -> pl.DataFrame:
     return rows_of(CHOICES, cells)
 
 
-def scored(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return the scored cells at the chosen rates: `KEYS`, rule, learning_rate, at_the_end, seed, accuracy, chance."""
+def scored(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> pl.DataFrame:
+    """Return a task's scored cells at the chosen rates.
+
+    Columns: `KEYS`, rule, learning_rate, at_the_end, seed, accuracy, chance.
+    """
     own = rows_of(
         f"SELECT {_COLUMNS}, learning_rate, seed, {ACCURACY} AS accuracy, "  # noqa: S608 - all parts are ours
-        "chance_accuracy_all_last_500 AS chance FROM (SELECT *, delay + 1 AS lag FROM cells) "
-        f"WHERE experiment = '{DIAGRAM}' AND status = 'done' AND seed BETWEEN {SCORED[0]} AND {SCORED[-1]}",
+        "chance_accuracy_all_last_500 AS chance FROM (SELECT *, length + delay AS lag FROM cells) "
+        f"WHERE experiment = '{task.experiment}' AND status = 'done' AND seed BETWEEN {SCORED[0]} AND {SCORED[-1]}",
         cells,
     )
     joined = own.join(choices(cells), on=[*KEYS, "learning_rate"], nulls_equal=True)

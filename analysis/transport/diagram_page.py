@@ -17,10 +17,12 @@ from raysweep.analysis.transport.diagram import (
     KEYS,
     LAGS,
     NETWORKS,
+    ONE_SYMBOL,
     QUESTIONS,
     SIZES,
     SWEEPS,
     Setting,
+    Task,
     gap,
     ladder,
     level,
@@ -78,15 +80,21 @@ _ORDER = {name: i for i, name in enumerate(sorted(RULES, key=lambda rule: (rule 
 """Rule -> its place in a table of accuracies: traces first, full RTRL last."""
 
 
-def networks(cells: pl.DataFrame) -> list[tuple[str, int]]:
+ACCURACIES = """Accuracies, 95 % intervals over seeds, and the rate that the tuning seeds chose; * is the lowest or the
+highest of the seven:"""
+
+
+def networks(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> list[tuple[str, int]]:
     """List the networks of the diagram, (architecture, n), of which any cell is scored, in the diagram's order."""
-    present = set(scored(cells).select("architecture", "hidden").rows())
+    present = set(scored(cells, task).select("architecture", "hidden").rows())
     return [(name, n) for name in NETWORKS for n in SIZES if (name, n) in present]
 
 
-def columns_at(architecture: str, n: int, lag: int, cells: pl.DataFrame, floor: str = "floor") -> Columns | None:
+def columns_at(
+    architecture: str, n: int, lag: int, cells: pl.DataFrame, task: Task = ONE_SYMBOL, floor: str = "floor"
+) -> Columns | None:
     """Return the accuracies of a floor, ceiling and every k; None if they are not all done. The floor is `floor`."""
-    query = query_of(Setting(architecture, (n,), (lag,)), (floor, "full"), all_k=True)
+    query = query_of(Setting(architecture, (n,), (lag,), task=task), (floor, "full"), all_k=True)
     units, columns = columns_of(rows_of(query, cells))
     return {name.replace(floor, "floor"): values for name, values in columns.items()} if units else None
 
@@ -108,11 +116,11 @@ def _has_gap(columns: Columns) -> bool:
     return estimate(gap(), columns).interval()[0] > 0
 
 
-def recoveries(architecture: str, n: int, cells: pl.DataFrame) -> str:
+def recoveries(architecture: str, n: int, cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> str:
     """Write the table of a network: by lag floor, ceiling, recovery at each k, k50, chance."""
     rows = []
-    for lag in LAGS:
-        columns = columns_at(architecture, n, lag, cells)
+    for lag in task.lags:
+        columns = columns_at(architecture, n, lag, cells, task)
         if columns is None:
             continue
         ends = [_interval(level(rule), columns) for rule in ("floor", "full")]
@@ -152,7 +160,7 @@ def accuracies(own: pl.DataFrame, architecture: str, n: int) -> str:
     """
     here = own.filter(pl.col("architecture") == architecture, pl.col("hidden") == n)
     here = here.sort(pl.col("method").replace_strict(_ORDER), *KEYS, nulls_last=True, maintain_order=True)
-    lags = [lag for lag in LAGS if lag in set(here["lag"])]
+    lags = sorted(set(here["lag"]))
     rows = []
     for (rule,), cells in here.group_by("rule", maintain_order=True):
         fields = []
@@ -184,19 +192,18 @@ def _details(cells: pl.DataFrame) -> str:
             *(table for table in tables if table),
             "The same k50 over the trace of decay 0, a comparison that was chosen once the answers were known:",
             halves_over_decay_0(known, cells),
-            "Accuracies, 95 % intervals over seeds, and the rate that the tuning seeds chose; * is the lowest or the "
-            "highest of the seven:",
+            ACCURACIES,
             *(accuracies(own, *network) for network in [*known, *others]),
         ]
     )
 
 
-def diagram(cells: pl.DataFrame) -> pl.DataFrame:
+def diagram(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> pl.DataFrame:
     """Compute the diagram: architecture, hidden, lag, k, recovery in percent, null where there is no gap."""
     rows = []
-    for architecture, n in networks(cells):
-        for lag in LAGS:
-            columns = columns_at(architecture, n, lag, cells)
+    for architecture, n in networks(cells, task):
+        for lag in task.lags:
+            columns = columns_at(architecture, n, lag, cells, task)
             if columns is None:
                 continue
             meaning = _has_gap(columns)

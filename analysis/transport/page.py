@@ -1,4 +1,4 @@
-"""Writes `docs/transport.md` with its figures from cells: the answers to all questions of Experiments A to C.
+"""Writes `docs/transport.md` with its figures from cells: the answers to all questions of Experiments A to D.
 
 python -m raysweep.analysis.transport.page [--store results [OTHER ...]] [--to docs] [--save CELLS.parquet]
 
@@ -16,12 +16,17 @@ import polars as pl
 
 from raysweep.analysis.cells.source import from_store
 from raysweep.analysis.errors import ended_by_errors
-from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page
+from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page, symbols_page
 from raysweep.analysis.transport.experiment import Experiment, columns_read, section
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 
-EXPERIMENTS: tuple[Experiment, ...] = (diagram_page.EXPERIMENT, decoding_page.EXPERIMENT, multiverse_page.EXPERIMENT)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    diagram_page.EXPERIMENT,
+    decoding_page.EXPERIMENT,
+    multiverse_page.EXPERIMENT,
+    symbols_page.EXPERIMENT,
+)
 HEAD = """# When is propagating k paths worth it?
 
 The paper (arXiv 2603.15195) claims that a few paths of gradient transport are enough, its follow-up (arXiv 2603.28750)

@@ -36,7 +36,10 @@ from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.rules import RULES
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
-SETTINGS = (*("architecture", "hidden", "delay", "steps", "selection", "decay", "window", "order", "learning_rate"),)
+SETTINGS = (
+    *("architecture", "hidden", "length", "delay", "steps"),
+    *("selection", "decay", "window", "order", "learning_rate"),
+)
 TANH_64 = ("transport/diagram-tanh-64",)
 Level = Callable[[Mapping[str, Any]], float | None]
 FLOOR, FULL = 0.4, 0.9

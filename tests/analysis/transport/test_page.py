@@ -1,4 +1,4 @@
-"""The page of Experiments A to C follows from its saved cells, and has every question with its query."""
+"""The page of Experiments A to D follows from its saved cells, and has every question with its query."""
 
 import hashlib
 from pathlib import Path
