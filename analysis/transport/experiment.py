@@ -49,16 +49,19 @@ class Experiment:
         return cells.filter(pl.col("experiment").is_in(self.experiments), pl.col("status") == "done")
 
 
-def section(experiment: Experiment, cells: pl.DataFrame, figures: Path | None = None) -> str:
+def section(
+    experiment: Experiment, cells: pl.DataFrame, figures: Path | None = None, given: Sequence[Answer] | None = None
+) -> str:
     """Write the experiment's part of the page, in Markdown: design, answers, details, remarks, queries.
 
     Args:
         experiment: the experiment.
         cells: the table of cells.
         figures: folder to draw the figures into; None: they are only named.
+        given: the answers; None: they are computed.
     """
     own = experiment.own(cells)
-    given = answers(experiment.questions, own)
+    given = answers(experiment.questions, own) if given is None else given
     parts = [f"## {experiment.title}", experiment.design, table(given)]
     if own.height:
         parts += [f"{own.height:,} cells, `raysweep launch {' '.join(experiment.sweeps)}`.", experiment.details(own)]

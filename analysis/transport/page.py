@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,7 @@ from raysweep.analysis.cells.source import from_store
 from raysweep.analysis.errors import ended_by_errors
 from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page, symbols_page
 from raysweep.analysis.transport.experiment import Experiment, columns_read, section
+from raysweep.analysis.transport.question import Answer, answers
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 
@@ -44,11 +46,23 @@ the saved cells; `make paper` runs everything anew."""
 
 def page(cells: pl.DataFrame, figures: Path | None = None) -> str:
     """Write the page, in Markdown; draw its figures into a folder if one is given."""
-    done = [experiment.title[0] for experiment in EXPERIMENTS if experiment.own(cells).height]
-    planned = [experiment.title[0] for experiment in EXPERIMENTS if experiment.title[0] not in done]
-    state = f"Run so far: {', '.join(done) or 'none'}." + (f" Planned: {', '.join(planned)}." if planned else "")
-    sections = [section(experiment, cells, figures) for experiment in EXPERIMENTS]
-    return "\n\n".join([HEAD, state, *sections]) + "\n"
+    given = [answers(experiment.questions, experiment.own(cells)) for experiment in EXPERIMENTS]
+    parts = [section(experiment, cells, figures, its) for experiment, its in zip(EXPERIMENTS, given, strict=True)]
+    return "\n\n".join([HEAD, state(given), *parts]) + "\n"
+
+
+def state(given: Sequence[Sequence[Answer]]) -> str:
+    """Say of each experiment whether it has been run: in full, in part, or not."""
+    groups: dict[str, list[str]] = {"Run": [], "Run in part": [], "Not run yet": []}
+    for experiment, its in zip(EXPERIMENTS, given, strict=True):
+        name, count = experiment.title[0], sum(answer.units > 0 for answer in its)
+        if count == len(its):
+            groups["Run"].append(name)
+        elif count:
+            groups["Run in part"].append(f"{name} ({count} of {len(its)} questions)")
+        else:
+            groups["Not run yet"].append(name)
+    return " ".join(f"{words}: {', '.join(names)}." for words, names in groups.items() if names)
 
 
 def read(stores: list[str]) -> pl.DataFrame:

@@ -66,9 +66,9 @@ REMARKS = """What it says so far, beyond the table (tanh RNN with 64 and 32 unit
 
 - **Where transport is worth much, few paths carry next to none of it.** At lag 15 full RTRL has .79 and the best trace
   .41, with 64 units. k = 4 recovers 3 % of that [-2, 9] (D8: no, not redundant; D14: yes, the other paths are needed),
-  k = 32 9 %, k = 48 29 %; half takes k = 52.
-- **Few paths can be worse than none.** At lag 5 decay 0 has .96, k = 2 to 16 .79 to .82, full RTRL 1.00. So a part of
-  the transport can mislead where none of it does not.
+  k = 32 9 %, k = 48 29 %; half takes k = 52. With 32 units half takes k = 26 at lag 15 and 18 at lag 5.
+- **Few paths can be worse than none.** At lag 5 decay 0 has .96, k = 2 to 16 .79 to .82, full RTRL 1.00, with 64 units;
+  with 32 units k = 4 recovers -20 % [-27, -14]. So a part of the transport can mislead where none of it does not.
 - *Windows*: BPTT over half of lag + 1 steps recovers 38 % at lag 15, more than 48 of 64 paths. Over lag + 1 steps it is
   full RTRL at lag 5 (D29) and .11 below it at lag 15 (D30): credit of later losses reaches back beyond the symbol.
 - *Which paths*: at k = 4 ring, random and the largest weights are alike (D31; D32 is open); at k = 16 the largest have

@@ -1,5 +1,6 @@
 """The page of Experiments A to D follows from its saved cells, and has every question with its query."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import polars as pl
 import pytest
 
 from raysweep.analysis.transport.experiment import columns_read
-from raysweep.analysis.transport.page import EXPERIMENTS, page, read, save
+from raysweep.analysis.transport.page import EXPERIMENTS, page, read, save, state
+from raysweep.analysis.transport.question import answers
 
 ROOT = Path(__file__).parents[3]
 CELLS = ROOT / "docs" / "results" / "transport" / "cells.parquet"
@@ -21,6 +23,15 @@ def test_without_cells_the_page_is_the_plan() -> None:
         for question in experiment.questions:
             assert f"| {question.name} | {question.words} | not run |" in text
             assert f"```sql\n{question.query}\n```" in text
+    assert "Not run yet: A, B, C, D." in text
+
+
+def test_an_experiment_is_run_in_full_or_in_part() -> None:
+    nothing = [answers(experiment.questions, experiment.own(EMPTY)) for experiment in EXPERIMENTS]
+    whole = [dataclasses.replace(answer, units=30) for answer in nothing[2]]
+    assert state([nothing[0], nothing[1], whole, nothing[3]]) == "Run: C. Not run yet: A, B, D."
+    part = [*whole[:2], *nothing[2][2:]]
+    assert state([nothing[0], nothing[1], part, nothing[3]]).startswith(f"Run in part: C (2 of {len(part)} questions).")
 
 
 def test_names_of_questions_are_unique() -> None:
