@@ -1,4 +1,4 @@
-"""Prints the launches that score Experiments A and D at the rates which its tuning seeds choose.
+"""Prints the launches that score Experiments A and D at the rates which their tuning seeds choose.
 
 python -m raysweep.analysis.transport.chosen [--store results] [--saved CELLS.parquet] [SWEEP ...] [| sh]
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", nargs="*", default=(*SWEEPS, *symbols.SWEEPS), metavar="SWEEP")
     parser.add_argument("--store", default="results")
-    parser.add_argument("--saved", metavar="CELLS.parquet")
+    parser.add_argument("--saved", metavar="CELLS.parquet", help="cells of earlier runs, saved by the page")
     options = parser.parse_args()
     saved = [] if options.saved is None else [options.saved]
     try:
