@@ -10,7 +10,7 @@ FAST   := -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 .PHONY: run test test-slow browser chaos check format bench results paper hashes release docs wheel clean
 
 run: $(VENV)/.user
-	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for about 20 s on each worker."
+	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for some 15 s."
 	"$(BIN)/raysweep" launch paper/e1-sine
 	"$(BIN)/raysweep" table 3
 

@@ -21,9 +21,8 @@ from pathlib import Path
 import polars as pl
 
 from raysweep.analysis.transport import symbols
-from raysweep.analysis.transport.diagram import DIAGRAM, KEYS, SCORED, SWEEPS, TUNING, choices
+from raysweep.analysis.transport.diagram import KEYS, SCORED, SWEEPS, TUNING, choices
 from raysweep.analysis.transport.page import read
-from raysweep.analysis.transport.symbols import FIVE_SYMBOLS
 from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import changed, load_all
@@ -77,9 +76,8 @@ def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator
             yield shlex.join(["raysweep", "launch", sweep, "--store", store, "--seeds", seeds, "--where", where])
 
 
-def _of_experiments(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return the experiments' cells, with the columns that their rules, or all, may leave out."""
-    own = cells.filter(pl.col("experiment").is_in((DIAGRAM, FIVE_SYMBOLS.experiment)))
+def _with_all_columns(cells: pl.DataFrame) -> pl.DataFrame:
+    """Return the cells with the columns that some rules, or all of these cells, do not have."""
     absent: Mapping[str, pl.DataType] = {
         "selection": pl.String(),
         "decay": pl.Float64(),
@@ -94,7 +92,8 @@ def _of_experiments(cells: pl.DataFrame) -> pl.DataFrame:
         "accuracy_all_last_500": pl.Float64(),
         "chance_accuracy_all_last_500": pl.Float64(),
     }
-    return own.with_columns(pl.lit(None, dtype).alias(key) for key, dtype in absent.items() if key not in own.columns)
+    missing = [pl.lit(None, dtype).alias(key) for key, dtype in absent.items() if key not in cells.columns]
+    return cells.with_columns(missing)
 
 
 def main() -> None:
@@ -107,7 +106,7 @@ def main() -> None:
     saved = [] if options.saved is None else [options.saved]
     try:
         stores = [options.store] if not saved or Path(options.store).exists() else []
-        for line in commands(options.sweeps, _of_experiments(read([*stores, *saved])), options.store):
+        for line in commands(options.sweeps, _with_all_columns(read([*stores, *saved])), options.store):
             print(line)
     except RaysweepError as error:
         for problem in error.problems:

@@ -291,8 +291,8 @@ REMARKS = """What it says so far, beyond the table (tanh RNN at all n, GRU at 64
 - *Windows*: BPTT over lag + 1 steps is full RTRL (A22), as it must be; over half of them it has .84 at lag 19 and .58
   at lag 39 on the tanh RNN of 64 units, less than the best trace.
 - *Limits.* One task, whose sequences have one symbol and one loss: no other input has to be told apart from the symbol,
-  which is a trace's best case. Rates at the ends of the range (marked *) occur where every rate does well, and for
-  traces of decay 0 and short windows on the GRU."""
+  which is a trace's best case; Experiment D has five. Rates at the ends of the range (marked *) occur where every rate
+  does well, and for traces of decay 0 and short windows on the GRU."""
 
 EXPERIMENT = Experiment(
     "A. A phase diagram of transport",

@@ -70,7 +70,7 @@ REMARKS = """What it says so far, beyond the table (tanh RNN with 64 and 32 unit
 - **Few paths can be worse than none.** At lag 5 decay 0 has .96, k = 2 to 16 .79 to .82, full RTRL 1.00, with 64 units;
   with 32 units k = 4 recovers -20 % [-27, -14]. So a part of the transport can mislead where none of it does not.
 - *Windows*: BPTT over half of lag + 1 steps recovers 38 % at lag 15, more than 48 of 64 paths. Over lag + 1 steps it is
-  full RTRL at lag 5 (D29) and .11 below it at lag 15 (D30): credit of later losses reaches back beyond the symbol.
+  full RTRL at lag 5 (D29) and .11 below it at lag 15 (D30).
 - *Which paths*: at k = 4 ring, random and the largest weights are alike (D31; D32 is open); at k = 16 the largest have
   .97 and .52 at lags 5 and 15, ring and random .80 and .42.
 - *Against A*: with one symbol a trace of long decay is as good as full RTRL; with five it is the worst (.42 at lag 5).

@@ -267,9 +267,14 @@ def test_what_a_cell_records():
     assert loss.shape == (700,)
     assert metrics["mse_post_all"] == pytest.approx(loss[450:].mean(), rel=1e-5)
     assert metrics["mse_pre_last_200"] == pytest.approx(loss[250:450].mean(), rel=1e-5)
-    assert recorder.fractions == sorted(recorder.fractions)
-    assert recorder.fractions[-1] == 1.0
+    assert recorder.fractions[-2:] == [metrics["carried_from"] / 700, 1.0]
     assert 0 < metrics["seconds_per_step"] < 0.1
+
+
+@pytest.mark.parametrize(("hidden", "fractions"), [(8, [0.4, 0.8, 1.0]), (130, [0.8, 0.88, 0.96, 1.0])])
+def test_progress_is_told_every_thousand_steps_and_with_many_units_every_two_hundred(hidden, fractions):
+    _, recorder = run_cell("traces", 0, hidden=hidden, steps=2500, shift=450)
+    assert recorder.fractions[-len(fractions) :] == fractions
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

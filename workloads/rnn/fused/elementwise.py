@@ -17,7 +17,7 @@ TANH_RNN, LSTM, GRU_RESET_AFTER = 0, 1, 2
 
 @compiled_part
 def squash(x: Array) -> None:
-    """Overwrite x (n,) with tanh(x), by expm1 in float64: as exact as the C library's tanh, in half its time."""
+    """Overwrite x (n,) with tanh(x), by expm1 in float64: in float32 twice as fast as the C library's."""
     for i in range(x.size):
         below = math.expm1(-2.0 * abs(x[i]))
         x[i] = math.copysign(-below / (2.0 + below), x[i])

@@ -15,7 +15,7 @@ reaches the gradient by the input trace only.
 
 The source introduces the rule for spiking networks, whose silent units make the left-out paths rare, and states it for
 any dynamics; it is also called ES-D-RTRL. One decay serves both traces, as in the source's experiments. Difference
-from the source: its code ends the correction by w_t after 1,000 steps, where w_t is 1 up to rounding.
+from the source: its code ends the correction by w_t after 1,000 steps, which at decay .9 changes nothing.
 """
 
 from __future__ import annotations
