@@ -53,24 +53,38 @@ def session_at(name: str, digest: str | None, path: Path) -> Session:
     return Session(name, digest, path, path.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=4)
 def prepare(
     a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
 ) -> tuple[Pair, Mapping[str, float]]:
     """Load a pair of sessions, and compute its baselines.
 
-    The result is cached, for cells that differ only in method or seed.
+    Both are cached, for cells that differ only in method or seed: few pairs, which take megabytes each, and the
+    baselines of many, since a sweep may have all its pairs before the next setting.
 
     Raises:
         ValueError: a file has changed since the cell was planned, or a session has too few bins.
     """
+    settings = (a, b, bin_ms, components, target, limit, relabel)
+    return _pair(*settings), _baselines(*settings)
+
+
+@lru_cache(maxsize=4)
+def _pair(
+    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
+) -> Pair:
     recordings = []
     for one, setting in ((a, "digest_a"), (b, "digest_b")):
         recording = load_file(one.path, one.name)
         verify(recording, one.digest, setting)
         recordings.append(rebin(recording, bin_ms))
-    pair = pair_of(recordings[0], recordings[1], components, target, limit, relabel)
-    return pair, baselines(pair, target)
+    return pair_of(recordings[0], recordings[1], components, target, limit, relabel)
+
+
+@lru_cache(maxsize=1024)
+def _baselines(
+    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
+) -> Mapping[str, float]:
+    return baselines(_pair(a, b, bin_ms, components, target, limit, relabel), target)
 
 
 def pair_of(
