@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from raysweep.workloads import WORKLOADS, bci
+from raysweep.workloads.bci.recordings import pair
 from raysweep.workloads.bci.recordings.pair import Pair, pair_of
 from raysweep.workloads.bci.recordings.recording import load
 from raysweep.workloads.bci.recordings.sessions import KNOWN
@@ -218,6 +219,16 @@ def test_relabelled_channels_are_those_of_b_alone(recordings):
     moved = pair_of(a, replace(b, counts=b.counts[:, order]), 96, "velocity")
     np.testing.assert_array_equal(moved.inputs_b, relabelled.inputs_b)
     assert np.abs(plain.inputs_b - relabelled.inputs_b).max() > 1
+
+
+def test_baselines_are_computed_once_for_each_of_many_pairs(recordings, monkeypatch):
+    counts = []
+    compute = pair.baselines
+    monkeypatch.setattr(pair, "baselines", lambda *arguments: counts.append(1) or compute(*arguments))
+    cells = [cell_of("traces", limit=400, relabel=relabel) for relabel in range(6)]
+    first, again = ([run(cell)[0]["ridge_frozen_b_late"] for cell in cells] for _ in range(2))
+    assert first == again
+    assert (len(set(first)), len(counts)) == (6, 6)
 
 
 def test_weights_do_not_depend_on_the_data(recordings):
