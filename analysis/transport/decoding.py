@@ -125,13 +125,13 @@ chosen AS (
 
 
 def query_of(*keys: str) -> str:
-    """Build the SQL: one row per pair, with its sessions as numbers and ln of each rule's error."""
+    """Build the SQL: one row per pair that has all these rules, with its sessions as numbers and ln of each error."""
     columns = ",\n  ".join(f"max(score) FILTER (rule = '{key}') AS \"{key}\"" for key in keys)
     chosen = _chosen(keys)
     return f"""{chosen}SELECT session_a || ' > ' || session_b AS unit,
   replace(session_a, '_', '')::BIGINT AS {FIRST}, replace(session_b, '_', '')::BIGINT AS {SECOND},
   {columns}
-FROM chosen GROUP BY ALL ORDER BY ALL"""  # noqa: S608 - all parts are ours
+FROM chosen GROUP BY ALL HAVING count(*) = {len(keys)} ORDER BY ALL"""  # noqa: S608 - all parts are ours
 
 
 def settings_of(*keys: str) -> str:

@@ -177,6 +177,12 @@ def test_without_the_pairs_of_a_session_nothing_is_answered() -> None:
     assert {answer.verdict for answer in answered(frame).values()} == {"open"}
 
 
+def test_without_a_rule_its_questions_are_not_run_and_the_others_stay() -> None:
+    given = answered(filled(by_rule).filter(pl.col("method") != "bptt"))
+    assert {name for name, answer in given.items() if answer.units == 0} == {"B7", "B8", "B9", "B18", "B19", "B20"}
+    assert all(answer.units in {0, 56} for answer in given.values())
+
+
 def test_costs_are_those_of_the_rules() -> None:
     for rule in RULES.values():
         adds = multiply_adds(rule.method, rule.k, rule.settings, UNITS, INPUTS)
