@@ -63,7 +63,16 @@ from threadpoolctl import threadpool_limits
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.bci.recordings.adaptive import adaptive_baselines
 from raysweep.workloads.bci.recordings.original import CHANNELS
-from raysweep.workloads.bci.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
+from raysweep.workloads.bci.recordings.pair import (
+    LATE,
+    Pair,
+    PairSettings,
+    load_baselines,
+    load_pair,
+    session_at,
+    windows_a,
+    windows_b,
+)
 from raysweep.workloads.bci.recordings.preprocess import Target
 from raysweep.workloads.bci.recordings.recording import USUAL_MS, digest, find
 from raysweep.workloads.bci.recordings.sessions import KNOWN
@@ -181,9 +190,10 @@ def run(cell: Cell, context: Context) -> Metrics:
     config: Config = cell.config
     a = session_at(config.session_a, config.digest_a, find(config.session_a, config.bin_ms))
     b = session_at(config.session_b, config.digest_b, find(config.session_b, config.bin_ms))
+    settings = PairSettings(a, b, config.bin_ms, config.components, config.target, config.limit, config.relabel)
     with threadpool_limits(1):  # the last bits of a BLAS product depend on the number of threads
-        pair, naive = prepare(a, b, config.bin_ms, config.components, config.target, config.limit, config.relabel)
-        metrics = {**_learn(cell, pair, context), **naive}
+        pair = load_pair(settings)
+        metrics = {**_learn(cell, pair, context), **load_baselines(settings)}
         if config.adaptive:
             metrics |= adaptive_baselines(pair, config.target)
     if pair.gap_days is not None:

@@ -53,38 +53,43 @@ def session_at(name: str, digest: str | None, path: Path) -> Session:
     return Session(name, digest, path, path.stat().st_mtime_ns)
 
 
-def prepare(
-    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
-) -> tuple[Pair, Mapping[str, float]]:
-    """Load a pair of sessions, and compute its baselines.
+class PairSettings(NamedTuple):
+    """What the data of a pair depend on: its sessions, and the settings of `pair_of`."""
 
-    Both are cached, for cells that differ only in method or seed: few pairs, which take megabytes each, and the
-    baselines of many, since a sweep may have all its pairs before the next setting.
+    a: Session
+    b: Session
+    bin_ms: int
+    components: int
+    target: Target
+    limit: int | None
+    relabel: int | None
+
+
+@lru_cache(maxsize=4)
+def load_pair(settings: PairSettings) -> Pair:
+    """Load and preprocess a pair of sessions. A few pairs are cached: each takes megabytes.
 
     Raises:
         ValueError: a file has changed since the cell was planned, or a session has too few bins.
     """
-    settings = (a, b, bin_ms, components, target, limit, relabel)
-    return _pair(*settings), _baselines(*settings)
-
-
-@lru_cache(maxsize=4)
-def _pair(
-    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
-) -> Pair:
     recordings = []
-    for one, setting in ((a, "digest_a"), (b, "digest_b")):
+    for one, setting in ((settings.a, "digest_a"), (settings.b, "digest_b")):
         recording = load_file(one.path, one.name)
         verify(recording, one.digest, setting)
-        recordings.append(rebin(recording, bin_ms))
-    return pair_of(recordings[0], recordings[1], components, target, limit, relabel)
+        recordings.append(rebin(recording, settings.bin_ms))
+    return pair_of(recordings[0], recordings[1], settings.components, settings.target, settings.limit, settings.relabel)
 
 
 @lru_cache(maxsize=1024)
-def _baselines(
-    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
-) -> Mapping[str, float]:
-    return baselines(_pair(a, b, bin_ms, components, target, limit, relabel), target)
+def load_baselines(settings: PairSettings) -> Mapping[str, float]:
+    """Compute the `baselines` of a pair of sessions.
+
+    Those of many pairs are cached, as a sweep may run through all its pairs before the next method or rate.
+
+    Raises:
+        ValueError: as `load_pair`.
+    """
+    return baselines(load_pair(settings), settings.target)
 
 
 def pair_of(
