@@ -180,22 +180,25 @@ def accuracies(own: pl.DataFrame, architecture: str, n: int) -> str:
 
 
 def _details(cells: pl.DataFrame) -> str:
-    own = scored(cells)
-    if own.is_empty():
-        return "No cell is scored yet."
     known = networks(cells)
+    if not known:
+        return "No cell is scored yet."
     tables = [recoveries(*network, cells) for network in known]
-    others = [network for network in own.select("architecture", "hidden").unique(maintain_order=True).rows()
-              if network not in known]  # fmt: skip
     return "\n\n".join(
         [
             *(table for table in tables if table),
             "The same k50 over the trace of decay 0, a comparison that was chosen once the answers were known:",
             halves_over_decay_0(known, cells),
-            ACCURACIES,
-            *(accuracies(own, *network) for network in [*known, *others]),
         ]
     )
+
+
+def appendix(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> str:
+    """Write the accuracies of all networks that are scored, those of the diagram first."""
+    own = scored(cells, task)
+    rest = own.select("architecture", "hidden").unique(maintain_order=True).rows()
+    ordered = dict.fromkeys([*networks(cells, task), *rest])
+    return "\n\n".join([ACCURACIES, *(accuracies(own, *network) for network in ordered)]) if ordered else ""
 
 
 def diagram(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> pl.DataFrame:
@@ -308,4 +311,5 @@ EXPERIMENT = Experiment(
                          "flat line is an absolute k, a parallel to the dotted one a fraction of n"),
     },
     remarks=REMARKS,
+    appendix=appendix,
 )  # fmt: skip

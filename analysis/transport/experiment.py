@@ -28,10 +28,11 @@ class Experiment:
         experiments: the experiments (a column of `cells`) of these sweeps.
         design: what is run and how it is analysed, in Markdown.
         questions: the questions.
-        details: returns further Markdown for the page from the cells, such as tables.
+        details: returns the main tables from the cells, in Markdown.
         figures: file name without ending -> function that draws the figure from the cells, with its caption.
         metrics: columns of `cells` that details and figures read, but no question.
         remarks: text below the answers, in Markdown, written once the results were known.
+        appendix: returns tables from the cells that the page folds, in Markdown.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Experiment:
     figures: dict[str, tuple[Callable[[pl.DataFrame], Figure], str]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     remarks: str = ""
+    appendix: Callable[[pl.DataFrame], str] = lambda cells: ""
 
     def own(self, cells: pl.DataFrame) -> pl.DataFrame:
         """Return the experiment's done cells."""
@@ -52,7 +54,7 @@ class Experiment:
 def section(
     experiment: Experiment, cells: pl.DataFrame, figures: Path | None = None, given: Sequence[Answer] | None = None
 ) -> str:
-    """Write the experiment's part of the page, in Markdown: design, answers, details, remarks, queries.
+    """Write the experiment's part of the page, in Markdown: design, answers, remarks, tables, figures, queries.
 
     Args:
         experiment: the experiment.
@@ -62,7 +64,7 @@ def section(
     """
     own = experiment.own(cells)
     given = answers(experiment.questions, own) if given is None else given
-    parts = [f"## {experiment.title}", experiment.design, table(given)]
+    parts = [f"## {experiment.title}", experiment.design, table(given), experiment.remarks]
     if own.height:
         parts += [f"{own.height:,} cells, `raysweep launch {' '.join(experiment.sweeps)}`.", experiment.details(own)]
         for name, (draw, caption) in experiment.figures.items():
@@ -71,8 +73,18 @@ def section(
 
                 save(draw(own), figures / f"{name}.svg")
             parts.append(f"![{caption}](results/transport/{name}.svg)\n\n{caption}")
-    parts += [experiment.remarks, queries(experiment.questions)]
+        if appendix := experiment.appendix(own):
+            parts.append(folded("Accuracies", "Every rule and its rate", appendix))
+    parts.append(queries(experiment.questions))
     return "\n\n".join(part for part in parts if part)
+
+
+def folded(heading: str, summary: str, text: str) -> str:
+    """Format Markdown below a heading so that it is shown once its summary is clicked.
+
+    The attribute `markdown` is for the documentation's site, which otherwise takes what is folded for HTML.
+    """
+    return f'### {heading}\n\n<details markdown="1"><summary>{summary}</summary>\n\n{text}\n\n</details>'
 
 
 def table(given: Sequence[Answer]) -> str:
@@ -110,7 +122,7 @@ def queries(questions: Sequence[Question]) -> str:
     for question in questions:
         names.setdefault(question.query, []).append(question.name)
     blocks = [f"{', '.join(group)}:\n\n```sql\n{query}\n```" for query, group in names.items()]
-    return "\n\n".join(["### Queries", "<details><summary>The SQL of each question</summary>", *blocks, "</details>"])
+    return folded("Queries", "The SQL of each question", "\n\n".join(blocks))
 
 
 def columns_read(experiments: Sequence[Experiment], cells: pl.DataFrame) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILLION, drawn, page
-from raysweep.analysis.transport.diagram import NETWORKS, scored
-from raysweep.analysis.transport.diagram_page import ACCURACIES, accuracies, diagram, networks, recoveries
+from raysweep.analysis.transport.diagram import NETWORKS
+from raysweep.analysis.transport.diagram_page import appendix, diagram, networks, recoveries
 from raysweep.analysis.transport.experiment import Experiment
 from raysweep.analysis.transport.symbols import FIVE_SYMBOLS, QUESTIONS, SWEEPS
 
@@ -33,13 +34,11 @@ half of full RTRL's gain took more than half of 64 paths."""
 
 
 def _details(cells: pl.DataFrame) -> str:
-    own = scored(cells, FIVE_SYMBOLS)
-    if own.is_empty():
-        return "No cell is scored yet."
     known = networks(cells, FIVE_SYMBOLS)
+    if not known:
+        return "No cell is scored yet."
     tables = [recoveries(*network, cells, FIVE_SYMBOLS) for network in known]
-    rules = [accuracies(own, *network) for network in known]
-    return "\n\n".join([*(table for table in tables if table), ACCURACIES, *rules])
+    return "\n\n".join(table for table in tables if table)
 
 
 @drawn
@@ -105,4 +104,5 @@ EXPERIMENT = Experiment(
         ),
     },
     remarks=REMARKS,
+    appendix=partial(appendix, task=FIVE_SYMBOLS),
 )
