@@ -81,8 +81,14 @@ def read(stores: list[str]) -> pl.DataFrame:
                 raise InputError(f"{store}: cannot read cells: {error}") from None
         else:
             frames.append(from_store(Store(store).require()).cells)
-    cells = pl.concat([frame.filter(pl.col("experiment").is_in(names)) for frame in frames], how="diagonal_relaxed")
+    own = [_untyped_where_empty(frame.filter(pl.col("experiment").is_in(names))) for frame in frames]
+    cells = pl.concat(own, how="diagonal_relaxed")
     return cells.select(columns_read(EXPERIMENTS, cells)).unique(maintain_order=True)
+
+
+def _untyped_where_empty(cells: pl.DataFrame) -> pl.DataFrame:
+    """Take the type from columns without a value: a store reads a setting that no cell has as text."""
+    return cells.cast({name: pl.Null for name in cells.columns if cells[name].null_count() == cells.height})
 
 
 def save(cells: pl.DataFrame, path: Path) -> None:

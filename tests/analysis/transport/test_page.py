@@ -66,6 +66,14 @@ def test_saved_cells_are_read_again(tmp_path: Path) -> None:
     assert second.read_bytes() == bytes_before
 
 
+def test_a_setting_that_no_cell_of_a_store_has_keeps_the_type_of_the_others(tmp_path: Path) -> None:
+    cells = {"experiment": ["multiverse_sine"], "method": ["traces"], "seed": [1], "status": ["done"]}
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    pl.DataFrame(cells | {"mse_post_last_500": [0.5]}).write_parquet(paths[0])
+    pl.DataFrame(cells | {"mse_post_last_500": pl.Series([None], dtype=pl.String)}).write_parquet(paths[1])
+    assert read(paths).schema["mse_post_last_500"] == pl.Float64
+
+
 def test_the_saved_cells_have_the_published_hashes() -> None:
     folder = ROOT / "docs" / "results"
     lines = (folder / "SHA256SUMS").read_text().splitlines()
