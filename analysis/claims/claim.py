@@ -89,8 +89,9 @@ class Interval:
             paper's own seeds is not inside this range, the verdict is that the paper cannot tell.
         margin: half of the width that a zone with only one end is taken to have, in the statistic's scale. The
             width is needed to judge whether an interval is precise.
-        premise: a statistic that must be above 0 for the number to have a meaning. For a recovery it is the
-            ceiling's gain over the floor.
+        premise: a statistic that must be above `premise_above` for the number to have a meaning. For a recovery it is
+            the ceiling's gain over the floor.
+        premise_above: what the premise must exceed, 0 unless a gain has to be of some size.
         estimator: estimates a statistic on the columns, with its interval; by default units are independent.
     """
 
@@ -107,6 +108,7 @@ class Interval:
     opposite: tuple[float, float] | None = None
     margin: float = math.log(1.5)
     premise: Statistic | None = None
+    premise_above: float = 0.0
     estimator: Callable[[Statistic, Columns], Estimated] = estimate
 
 

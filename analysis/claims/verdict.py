@@ -159,8 +159,10 @@ def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tup
     if isinstance(sample, Summary):
         return sample.interval()
     columns = sample if criterion.derive is None else criterion.derive(sample)
-    if criterion.premise is not None and criterion.estimator(criterion.premise, columns).interval()[0] <= 0:
-        return -math.inf, math.inf
+    if criterion.premise is not None:
+        gap = criterion.estimator(criterion.premise, columns)
+        if gap.interval()[0] <= criterion.premise_above:
+            return -math.inf, math.inf
     return estimated(criterion, columns).interval()
 
 
@@ -178,10 +180,12 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
         return Judged(CANNOT, "one seed has no interval", _reported(criterion, result.value))
     papers = paper_interval(criterion, sample)
     telling = papers is None or _within(papers, criterion.opposite or (criterion.low, criterion.high))
+    p_premise = 0.0
     if criterion.premise is not None and telling:
         premise = criterion.estimator(criterion.premise, columns)
-        if premise.interval()[0] <= 0:
+        if premise.interval()[0] <= criterion.premise_above:
             return _without_premise(criterion, premise)
+        p_premise = premise.p_beyond(criterion.premise_above)
     low, high = criterion.low, criterion.high
     if papers is not None and criterion.number:
         low, high = min(low, papers[0]), max(high, papers[1])
@@ -198,7 +202,7 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
         _reported(criterion, result.value),
         _reported(criterion, result.interval()[0]),
         _reported(criterion, result.interval()[1]),
-        p=None if verdict == PAPER_CANNOT else zone_p(result, low, high),
+        p=None if verdict == PAPER_CANNOT else max(zone_p(result, low, high), p_premise if inside else 0.0),
         paper=(None, None) if papers is None else (_reported(criterion, papers[0]), _reported(criterion, papers[1])),
         needed=lambda level: seeds_needed(result, low, high, level),
         note=_indistinct(criterion, data.trivial) if inside else "",
@@ -208,12 +212,13 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
 def _without_premise(criterion: Interval, gap: Estimated) -> Judged:
     """Return the verdict on a recovery whose ceiling is not shown to be better than its floor."""
     low, high = gap.interval()
-    if high <= 0:
-        return Judged(NOT_REPRODUCED, f"{criterion.undefined} (mean gap {gap.value:.3g} [{low:.3g}, {high:.3g}])",
-                      p=gap.p_beyond(0.0))  # fmt: skip
-    needed = lambda level: seeds_needed(gap, 0.0, math.inf, level)  # noqa: E731
-    why = f"these seeds can't tell whether there is a gap ({gap.value:.3g} [{low:.3g}, {high:.3g}])"
-    return Judged(CANNOT, why, p=gap.p_beyond(0.0), needed=needed)
+    least, p = criterion.premise_above, gap.p_beyond(criterion.premise_above)
+    numbers = f"{gap.value:.3g} [{low:.3g}, {high:.3g}]"
+    if high <= least:
+        return Judged(NOT_REPRODUCED, f"{criterion.undefined} (mean gap {numbers})", p=p)
+    needed = lambda level: seeds_needed(gap, least, math.inf, level)  # noqa: E731
+    why = f"these seeds can't tell whether there is a gap{f' above {least:g}' if least else ''} ({numbers})"
+    return Judged(CANNOT, why, p=p, needed=needed)
 
 
 def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], margin: float) -> str:

@@ -14,10 +14,12 @@ with G_a first sessions, G_b second ones, and G_ab the clusters of both, here si
 (1) takes a session that is the first of one pair and the second of another for two different ones. If it has an
 effect in both roles, as a session that is hard to decode has, V misses that covariance; over 8 x 7 pairs with such
 effects nominal 95 % intervals cover 78 %, and 89 % if there are no clusters at all. So the variance is the larger of
-V and of the delete-a-session jackknife (Snijders and Borgatti 1999, "Non-Parametric Standard Errors and Tests for
-Network Statistics", Connections 22), which leaves out all pairs of a session at once,
+V and of the jackknife that leaves out a session with all its pairs at once, as Snijders and Borgatti (1999,
+"Non-Parametric Standard Errors and Tests for Network Statistics", Connections 22) leave out a vertex,
 
     V_J = (G - 1) / G sum over sessions s of (theta_(-s) - mean of the theta_(-s))^2                  (3)
+
+whose factor is that of independent sessions. Theirs, (G - 2) / (2 G), is that of independent pairs: less than half.
 
 Intervals are those of Student's t with min(G_a, G_b) - 1 degrees of freedom. The tests simulate their coverage.
 """

@@ -1,4 +1,4 @@
-"""What a learning rule costs at each step on a tanh RNN without a leak: multiply-adds, and numbers that it keeps.
+"""What a rule costs at each step on a tanh RNN without a leak: multiply-adds, and numbers that it keeps.
 
 To leading order, as in `docs/rules.md`: n units, m = n + n_in + 1 inputs of a unit. The forward step, the readout and
 the optimiser, the same for all rules, are not counted. They are formulas, not timings: a compiled loop may get the same
@@ -32,8 +32,8 @@ def numbers_kept(method: str, settings: Mapping[str, Any], n: int, m: int) -> fl
     """
     window, rank = settings.get("window", 1), settings.get("rank", 1)
     kept = {
-        "traces": n * m,
-        "rflo": n * m,
+        "traces": n * m if settings.get("decay", 1) else 0,
+        "rflo": 0,  # its trace is kept by the leak alone
         "snap": n * m,  # at order 1
         "sparse_rtrl": n**2 * m,
         "rtrl": n**2 * m,
@@ -43,3 +43,11 @@ def numbers_kept(method: str, settings: Mapping[str, Any], n: int, m: int) -> fl
         "ok": rank * (n**2 + m),
     }
     return float(kept[method])
+
+
+def recursive_least_squares(features: int) -> tuple[float, float]:
+    """Return the multiply-adds of a step of recursive least squares, and the numbers that it keeps.
+
+    Of f features: P phi and the update of P, 2 f^2, and P. The few outputs and the forgetting are not counted.
+    """
+    return 2.0 * features**2, float(features**2)

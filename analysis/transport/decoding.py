@@ -8,6 +8,8 @@ A rule's learning rate on a pair is the one with the least mean ln error over th
 it. So no error is scored at a rate that its own recordings chose. The best trace has its decay chosen in the same
 way. The queries do this.
 
+A query has no row of a rule before all of its seeds and settings are done.
+
 Units are pairs, which share sessions: `analysis.statistics.clusters`.
 """
 
@@ -26,6 +28,8 @@ from raysweep.analysis.statistics.inference import Array, Columns, Statistic
 from raysweep.analysis.transport.question import Question
 
 RULES_RUN, ADAPTIVE_RUN = "decoding_rules", "decoding_adaptive"
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+DECAYS = (0.0, 0.5, 0.8, 0.95)
 ELSEWHERE = 30
 """Pairs of eight sessions that share no session with a given pair: 6 x 5."""
 TENTH = 0.9
@@ -48,6 +52,7 @@ class Rule(NamedTuple):
         k: its k.
         settings: its settings that its cost depends on.
         tuned: the settings that are chosen on other pairs.
+        seeds: the number of seeds.
     """
 
     name: str
@@ -56,15 +61,21 @@ class Rule(NamedTuple):
     k: int | None = None
     settings: Mapping[str, Any] = MappingProxyType({})
     tuned: tuple[str, ...] = ("learning_rate",)
+    seeds: int = 3
+
+    @property
+    def choices(self) -> int:
+        """The number of settings of which one is chosen."""
+        return len(RATES) * (len(DECAYS) if "decay" in self.tuned else 1)
 
 
 RULES = {
-    "none": Rule("decay 0", "method = 'traces' AND decay = 0", "traces"),
+    "none": Rule("decay 0", "method = 'traces' AND decay = 0", "traces", settings={"decay": 0.0}),
     "trace50": Rule("trace, decay .5", "method = 'traces' AND decay = 0.5", "traces"),
     "trace80": Rule("trace, decay .8", "method = 'traces' AND decay = 0.8", "traces"),
     "trace95": Rule("trace, decay .95", "method = 'traces' AND decay = 0.95", "traces"),
     "trace": Rule("best trace", "method = 'traces'", "traces", tuned=("learning_rate", "decay")),
-    "rflo": Rule("RFLO, e-prop (random feedback)", "method = 'rflo'", "rflo"),
+    "rflo": Rule("RFLO, e-prop (random feedback)", "method = 'rflo'", "rflo", seeds=1),
     "snap": Rule("SnAp-1", "method = 'snap'", "snap", settings={"order": 1}),
     "ring4": Rule("k = 4", "method = 'sparse_rtrl' AND k = 4", "sparse_rtrl", 4),
     "ring16": Rule("k = 16", "method = 'sparse_rtrl' AND k = 16", "sparse_rtrl", 16),
@@ -72,45 +83,59 @@ RULES = {
     "bptt5": Rule("BPTT(5)", "method = 'bptt' AND \"window\" = 5", "bptt", settings={"window": 5}),
     "bptt10": Rule("BPTT(10)", "method = 'bptt' AND \"window\" = 10", "bptt", settings={"window": 10}),
     "bptt20": Rule("BPTT(20)", "method = 'bptt' AND \"window\" = 20", "bptt", settings={"window": 20}),
-    "uoro": Rule("UORO", "method = 'uoro'", "uoro"),
-    "kf": Rule("KF-RTRL", "method = 'kf_rtrl'", "kf_rtrl"),
-    "ok": Rule("OK, rank 4", "method = 'ok'", "ok", settings={"rank": 4}),
+    "uoro": Rule("UORO", "method = 'uoro'", "uoro", seeds=1),
+    "kf": Rule("KF-RTRL", "method = 'kf_rtrl'", "kf_rtrl", seeds=1),
+    "ok": Rule("OK, rank 4", "method = 'ok'", "ok", settings={"rank": 4}, seeds=1),
     "full": Rule("full RTRL", "method = 'rtrl'", "rtrl", 64),
 }
 """Column -> rule, in the order of the table."""
+
+
+class Baseline(NamedTuple):
+    """A classical decoder: its name, the experiment and metric of its errors, and whether it is (2) and (3) of RLS."""
+
+    name: str
+    experiment: str
+    metric: str
+    recursive: bool = False
+
+
 BASELINES = {
-    "mean": ("A's mean", RULES_RUN, "mean_b_late"),
-    "ridge_a": ("ridge fitted on A", RULES_RUN, "ridge_frozen_b_late"),
-    "kalman_a": ("Kalman filter fitted on A", RULES_RUN, "kalman_frozen_b_late"),
-    "ridge": ("ridge refitted on three minutes of B", RULES_RUN, "ridge_refit_b_late"),
-    "online": ("online ridge on A and B", ADAPTIVE_RUN, "online_ridge_b_late"),
-    "rls": ("RLS, forgetting chosen on A", ADAPTIVE_RUN, "rls_b_late"),
-    "rls_best": ("RLS, forgetting chosen in hindsight", ADAPTIVE_RUN, "rls_hindsight_b_late"),
-    "anew": ("online ridge on B, from A's as a prior", ADAPTIVE_RUN, "anew_b_late"),
-    "kalman": ("adaptive Kalman filter", ADAPTIVE_RUN, "kalman_adaptive_b_late"),
-    "kalman_best": ("adaptive Kalman filter, forgetting in hindsight", ADAPTIVE_RUN, "kalman_hindsight_b_late"),
+    "mean": Baseline("A's mean", RULES_RUN, "mean_b_late"),
+    "ridge_a": Baseline("ridge fitted on A", RULES_RUN, "ridge_frozen_b_late"),
+    "kalman_a": Baseline("Kalman filter fitted on A", RULES_RUN, "kalman_frozen_b_late"),
+    "ridge": Baseline("ridge refitted on three minutes of B", RULES_RUN, "ridge_refit_b_late"),
+    "online": Baseline("online ridge on A and B", ADAPTIVE_RUN, "online_ridge_b_late", recursive=True),
+    "rls": Baseline("RLS, forgetting chosen on A", ADAPTIVE_RUN, "rls_b_late", recursive=True),
+    "rls_best": Baseline("RLS, forgetting chosen in hindsight", ADAPTIVE_RUN, "rls_hindsight_b_late", recursive=True),
+    "anew": Baseline("online ridge on B, from A's as a prior", ADAPTIVE_RUN, "anew_b_late", recursive=True),
+    "kalman": Baseline("adaptive Kalman filter", ADAPTIVE_RUN, "kalman_adaptive_b_late"),
+    "kalman_best": Baseline("adaptive Kalman filter, forgetting in hindsight", ADAPTIVE_RUN, "kalman_hindsight_b_late"),
 }
-"""Column -> name, experiment and metric of a classical decoder."""
+"""Column -> classical decoder, in the order of the table. Recursion: `workloads.bci.recordings.adaptive`."""
 
 
 def _scores(key: str) -> str:
     """Build the SQL of a rule's or baseline's ln error per pair and setting."""
     if key in BASELINES:
-        _, experiment, metric = BASELINES[key]
-        setting, score, condition = "[0.0]", f"ln({metric})", f"experiment = '{experiment}'"
+        baseline = BASELINES[key]
+        setting, score, done = "[0.0]", f"ln({baseline.metric})", ""
+        condition = f"experiment = '{baseline.experiment}'"
     else:
         rule = RULES[key]
         setting = f"[{', '.join(rule.tuned)}]"
         score, condition = "ln(coalesce(mse_b_late, mean_b_late))", f"experiment = '{RULES_RUN}' AND {rule.where}"
+        done = f" HAVING count(*) = {rule.seeds}"
     return (
         f"  SELECT '{key}' AS rule, session_a, session_b, {setting} AS setting, avg({score}) AS score\n"  # noqa: S608
-        f"  FROM cells WHERE {condition} AND status = 'done' GROUP BY ALL"
+        f"  FROM cells WHERE {condition} AND status = 'done' GROUP BY ALL{done}"
     )
 
 
 def _chosen(keys: tuple[str, ...]) -> str:
     """Build the SQL that ends in the table `chosen`: of each pair and rule the setting chosen on other pairs."""
     runs = "\n  UNION ALL\n".join(_scores(key) for key in keys)
+    choices = " ".join(f"WHEN '{key}' THEN {RULES[key].choices if key in RULES else 1}" for key in keys)
     return f"""WITH runs AS (
 {runs}),
 elsewhere AS (
@@ -120,7 +145,8 @@ elsewhere AS (
   GROUP BY ALL HAVING count(*) = {ELSEWHERE}),
 chosen AS (
   SELECT * FROM elsewhere
-  QUALIFY row_number() OVER (PARTITION BY rule, session_a, session_b ORDER BY elsewhere, setting) = 1)
+  QUALIFY count(*) OVER (PARTITION BY rule, session_a, session_b) = CASE rule {choices} END
+    AND row_number() OVER (PARTITION BY rule, session_a, session_b ORDER BY elsewhere, setting) = 1)
 """  # noqa: S608 - all parts are ours
 
 

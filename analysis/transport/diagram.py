@@ -206,11 +206,11 @@ def exponent(columns: Columns) -> Array:
 
 
 def gap(*groups: object) -> Statistic:
-    """Build the premise of recoveries: the least gain of full RTRL over the floor, over some groups, less `GAP`."""
+    """Build the premise of recoveries: the least gain of full RTRL over the floor, over some groups."""
 
     def statistic(columns: Columns) -> Array:
         gains = [mean(columns, "full", group) - mean(columns, "floor", group) for group in groups or ("",)]
-        result: Array = np.stack(gains).min(0) - GAP
+        result: Array = np.stack(gains).min(0)
         return result
 
     return statistic
@@ -234,7 +234,9 @@ def place(setting: Setting) -> str:
 def recovers(setting: Setting, rule: str, zone: tuple[float, float], words: str) -> Parts:
     """Ask whether there is a gap of which a rule recovers as much as the zone, in percent, says."""
     where = place(setting)
-    criterion = Interval(recovery(rule), *zone, "recovery %", margin=10.0, premise=gap(), undefined=_NO_GAP)
+    criterion = Interval(
+        recovery(rule), *zone, "recovery %", margin=10.0, premise=gap(), premise_above=GAP, undefined=_NO_GAP
+    )
     text = f"{where}: is full RTRL more than {GAP:g} above the best trace, and {words}?"
     return text, query_of(setting, ("floor", rule, "full")), criterion
 
@@ -253,7 +255,15 @@ def law(architecture: str, lag: int, centre: int, task: Task = ONE_SYMBOL) -> Pa
         f"{task.words}{NETWORKS[architecture]}, lag {lag}: is full RTRL more than {GAP:g} above the best trace at "
         f"every n, and is what recovers half {words}: is the slope of ln k50 on ln n within {zone}?",
         query_of(setting, ("floor", "full"), all_k=True),
-        Interval(exponent, centre - LAW, centre + LAW, "exponent of k50 in n", premise=gap(*SIZES), undefined=_NO_GAP),
+        Interval(
+            exponent,
+            centre - LAW,
+            centre + LAW,
+            "exponent of k50 in n",
+            premise=gap(*SIZES),
+            premise_above=GAP,
+            undefined=_NO_GAP,
+        ),
     )
 
 

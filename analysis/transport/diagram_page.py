@@ -14,6 +14,7 @@ from raysweep.analysis.rendering import ABSENT, markdown_table
 from raysweep.analysis.statistics.inference import Columns, Statistic, estimate
 from raysweep.analysis.transport.diagram import (
     DIAGRAM,
+    GAP,
     KEYS,
     LAGS,
     NETWORKS,
@@ -99,21 +100,27 @@ def columns_at(
     return {name.replace(floor, "floor"): values for name, values in columns.items()} if units else None
 
 
-def _interval(statistic: Statistic, columns: Columns) -> str:
+def interval(statistic: Statistic, columns: Columns, most: float = math.inf) -> str:
+    """Format a statistic with its interval, whose ends are at most `most`; a dash if it is not defined."""
     result = estimate(statistic, columns)
     if not math.isfinite(result.value):
         return ABSENT
-    lower, upper = (digits(end) if math.isfinite(end) else ABSENT for end in result.interval())
+    lower, upper = (digits(min(end, most)) if math.isfinite(end) else ABSENT for end in result.interval())
     return f"{digits(result.value)} [{lower}, {upper}]"
+
+
+def _half(statistic: str) -> str:
+    """Say that a k50 of 1 is a bound: k = 1 is the least k that is run."""
+    return statistic.replace("1.00 [1.00, 1.00]", "at most 1")
 
 
 def _k50(n: int) -> Statistic:
     return lambda columns: np.exp(ln_k50(columns, n))
 
 
-def _has_gap(columns: Columns) -> bool:
+def has_gap(columns: Columns) -> bool:
     """Tell whether these seeds show that full RTRL is more than `GAP` above the best trace."""
-    return estimate(gap(), columns).interval()[0] > 0
+    return estimate(gap(), columns).interval()[0] > GAP
 
 
 def recoveries(architecture: str, n: int, cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> str:
@@ -123,10 +130,10 @@ def recoveries(architecture: str, n: int, cells: pl.DataFrame, task: Task = ONE_
         columns = columns_at(architecture, n, lag, cells, task)
         if columns is None:
             continue
-        ends = [_interval(level(rule), columns) for rule in ("floor", "full")]
-        meaning = _has_gap(columns)
-        parts = [_interval(recovery(f"k{k}"), columns) if meaning else ABSENT for k in ladder(n)]
-        half = digits(math.exp(float(ln_k50(columns, n)))) if meaning else ABSENT
+        ends = [interval(level(rule), columns, 1.0) for rule in ("floor", "full")]
+        meaning = has_gap(columns)
+        parts = [interval(recovery(f"k{k}"), columns) if meaning else ABSENT for k in ladder(n)]
+        half = _half(interval(_k50(n), columns)) if meaning else ABSENT
         rows.append([str(lag), *ends, *parts, half])
     if not rows:
         return ""
@@ -145,7 +152,10 @@ def halves_over_decay_0(known: Sequence[tuple[str, int]], cells: pl.DataFrame) -
         fields = []
         for lag in LAGS:
             columns = columns_at(architecture, n, lag, cells, floor="decay0")
-            fields.append(_interval(_k50(n), columns) if columns is not None and _has_gap(columns) else ABSENT)
+            if columns is not None and has_gap(columns):
+                fields.append(_half(interval(_k50(n), columns)))
+            else:
+                fields.append(ABSENT)
         rows.append([f"{NETWORKS[architecture]}, n = {n}", *fields])
     return markdown_table(["k50 over decay 0", *(f"lag {lag}" for lag in LAGS)], rows)
 
@@ -169,7 +179,7 @@ def accuracies(own: pl.DataFrame, architecture: str, n: int) -> str:
             if at.is_empty():
                 fields.append(ABSENT)
                 continue
-            text = _interval(lambda c: c["accuracy"].mean(-1), {"accuracy": at["accuracy"].to_numpy()})
+            text = interval(lambda c: c["accuracy"].mean(-1), {"accuracy": at["accuracy"].to_numpy()}, 1.0)
             mark = "*" if at["at_the_end"][0] else ""
             fields.append(f"{text} ({at['learning_rate'][0]:g}{mark})")
         rows.append([str(rule), *fields])
@@ -209,7 +219,7 @@ def diagram(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> pl.DataFrame:
             columns = columns_at(architecture, n, lag, cells, task)
             if columns is None:
                 continue
-            meaning = _has_gap(columns)
+            meaning = has_gap(columns)
             for k in ladder(n):
                 value = float(recovery_of(columns, f"k{k}")) if meaning else None
                 rows.append((architecture, n, lag, k, value))
@@ -217,50 +227,76 @@ def diagram(cells: pl.DataFrame, task: Task = ONE_SYMBOL) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
+def levels(cells: pl.DataFrame) -> pl.DataFrame:
+    """Compute mean accuracies: architecture, hidden, lag, rule (a name of `_heights`), accuracy."""
+    own = scored(cells).filter(pl.col("method") == "eprop")
+    places = ["architecture", "hidden", "lag"]
+    eprop = own.group_by(places).agg(pl.col("accuracy").mean()).with_columns(rule=pl.lit(EPROP))
+    rows = []
+    for architecture, n in networks(cells):
+        for lag in LAGS:
+            columns = columns_at(architecture, n, lag, cells)
+            if columns is None:
+                continue
+            for name, rule in _heights(n).items():
+                if rule is not None:
+                    rows.append((architecture, n, lag, name, float(level(rule)(columns))))
+    schema = {"architecture": pl.String, "hidden": pl.Int64, "lag": pl.Int64, "rule": pl.String, "accuracy": pl.Float64}
+    return pl.concat([pl.DataFrame(rows, schema, orient="row"), eprop.select(*schema)])
+
+
+EPROP = "e-prop"
+
+
+def _heights(n: int) -> dict[str, str | None]:
+    """Return the rows of the diagram from its lowest to its highest: name -> rule in a query; None for e-prop."""
+    return {"best trace": "floor", EPROP: None} | {f"k = {k}": f"k{k}" for k in ladder(n)} | {"full RTRL": "full"}
+
+
 @drawn
 def _diagram(cells: pl.DataFrame) -> Figure:
-    """Draw recovery as colour over lag and k, one panel per network."""
+    """Draw accuracy as colour over lag and k, one panel per network."""
     from matplotlib.figure import Figure
 
-    points = diagram(cells)
-    figure = Figure(figsize=(DOUBLE, 6.4), layout="constrained")
+    points = levels(cells)
+    figure = Figure(figsize=(DOUBLE, 7.2), layout="constrained")
     panels = figure.subplots(len(NETWORKS), len(SIZES), squeeze=False)
     for across, architecture in zip(panels, NETWORKS, strict=True):
         for axes, n in zip(across, SIZES, strict=True):
             own = points.filter(pl.col("architecture") == architecture, pl.col("hidden") == n)
             image = _panel(axes, own, n)
             axes.set_title(f"{NETWORKS[architecture]}, n = {n}")
-    figure.colorbar(image, ax=list(panels.ravel()), label="recovery %", shrink=0.5)
+    figure.colorbar(image, ax=list(panels.ravel()), label="accuracy", shrink=0.5)
     return figure
 
 
 def _panel(axes: Axes, own: pl.DataFrame, n: int) -> AxesImage:
-    grid = np.full((len(ladder(n)), len(LAGS)), np.nan)
-    for lag, k, value in own.select("lag", "k", "recovery").rows():
-        place = ladder(n).index(k), LAGS.index(lag)
-        grid[place] = np.nan if value is None else value
-        text = "·" if value is None else f"{value:.0f}"
-        colour = "black" if value is None or value > 60 else "white"
-        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=5, color=colour)
-    image = axes.imshow(grid, vmin=0, vmax=100, cmap="viridis", origin="lower", aspect="auto")
+    names = list(_heights(n))
+    grid = np.full((len(names), len(LAGS)), np.nan)
+    for lag, rule, value in own.select("lag", "rule", "accuracy").rows():
+        place = names.index(rule), LAGS.index(lag)
+        grid[place] = value
+        text = f"{value:.2f}".removeprefix("0")
+        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=5,
+                  color="black" if value > 0.6 else "white")  # fmt: skip
+    image = axes.imshow(grid, vmin=0.125, vmax=1, cmap="viridis", origin="lower", aspect="auto")
     axes.set_xticks(range(len(LAGS)), [str(lag) for lag in LAGS])
-    axes.set_yticks(range(len(ladder(n))), [str(k) for k in ladder(n)])
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("lag")
-    axes.set_ylabel("k")
     axes.tick_params(length=0)
     return image
 
 
 @drawn
-def _half(cells: pl.DataFrame) -> Figure:
-    """Draw k50 against n, one panel per architecture, one line per lag."""
+def _halves(cells: pl.DataFrame) -> Figure:
+    """Draw k50 over the trace of decay 0 against n, one panel per architecture, one line per lag."""
     figure, panels = page(DOUBLE, 2.6, len(NETWORKS))
     for axes, architecture in zip(panels, NETWORKS, strict=True):
         for lag, colour in zip(LAGS, (GREY, ORANGE, BLUE, VERMILLION, PURPLE), strict=True):
             points = []
             for n in SIZES:
-                columns = columns_at(architecture, n, lag, cells)
-                if columns is not None and _has_gap(columns):
+                columns = columns_at(architecture, n, lag, cells, floor="decay0")
+                if columns is not None and has_gap(columns):
                     points.append((n, math.exp(float(ln_k50(columns, n)))))
             axes.plot(*zip(*points, strict=True) if points else ([], []), "o-", color=colour, label=f"lag {lag}")
         axes.plot(SIZES, SIZES, color=GREEN, linestyle=":", linewidth=0.8, label="k = n")
@@ -305,10 +341,10 @@ EXPERIMENT = Experiment(
     QUESTIONS,
     _details,
     {
-        "diagram": (_diagram, "Recovery over lag and k, in percent of what full RTRL gains over the best trace; a dot: "
-                    "the seeds do not show that full RTRL is .05 above the best trace; blank: not run"),
-        "diagram-half": (_half, "k50, the k from which on at least half is recovered, against n; dotted: k = n. A "
-                         "flat line is an absolute k, a parallel to the dotted one a fraction of n"),
+        "diagram": (_diagram, "Accuracy over lag and k; chance is .125; blank: not run"),
+        "diagram-half": (_halves, "k50 over the trace of decay 0, the k from which on at least half is recovered, "
+                         "against n, where the seeds show a gap; dotted: k = n. A flat line is an absolute k, a "
+                         "parallel to the dotted one a fraction of n"),
     },
     remarks=REMARKS,
     appendix=appendix,

@@ -64,9 +64,10 @@ def section(
     """
     own = experiment.own(cells)
     given = answers(experiment.questions, own) if given is None else given
-    parts = [f"## {experiment.title}", experiment.design, table(given), experiment.remarks]
+    parts = [f"## {experiment.title}", experiment.design, table(given)]
     if own.height:
-        parts += [f"{own.height:,} cells, `raysweep launch {' '.join(experiment.sweeps)}`.", experiment.details(own)]
+        launch = f"{own.height:,} cells, `raysweep launch {' '.join(experiment.sweeps)}`."
+        parts += [experiment.remarks, launch, experiment.details(own)]
         for name, (draw, caption) in experiment.figures.items():
             if figures is not None:
                 from raysweep.analysis.figures.drawing import save

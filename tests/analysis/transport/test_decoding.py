@@ -43,7 +43,7 @@ def _cells() -> pl.DataFrame:
 def filled(error: Error, **baselines: float) -> pl.DataFrame:
     """The sweeps' cells with errors; A's mean is at 1, other baselines at .6 unless given."""
     frame = _cells()
-    metrics = {metric: baselines.get(key, 1.0 if key == "mean" else 0.6) for key, (*_, metric) in BASELINES.items()}
+    metrics = {own.metric: baselines.get(key, 1.0 if key == "mean" else 0.6) for key, own in BASELINES.items()}
     return frame.with_columns(
         pl.Series("mse_b_late", [error(cell) for cell in frame.to_dicts()], dtype=pl.Float64),
         *(pl.lit(value).alias(metric) for metric, value in metrics.items()),
@@ -183,12 +183,28 @@ def test_without_a_rule_its_questions_are_not_run_and_the_others_stay() -> None:
     assert all(answer.units in {0, 56} for answer in given.values())
 
 
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        pytest.param(pl.col("seed") == 5001, id="a seed"),
+        pytest.param(pl.col("learning_rate") == 1e-2, id="a rate"),
+        pytest.param((pl.col("seed") == 5001) & (pl.col("learning_rate") == 1e-2), id="a seed of a rate"),
+    ],
+)
+def test_a_rule_that_is_run_in_part_is_not_run(lacking: pl.Expr) -> None:
+    four = (pl.col("method") == "sparse_rtrl") & (pl.col("k") == 4)
+    given = answered(filled(by_rule).filter(~(four & lacking)))
+    lacking_four = {name for name, answer in given.items() if answer.units == 0}
+    assert lacking_four == {"B2", "B3", "B4", "B6", "B8", "B9", "B10", "B11", "B12", "B16"}
+
+
 def test_costs_are_those_of_the_rules() -> None:
     for rule in RULES.values():
         adds = multiply_adds(rule.method, rule.k, rule.settings, UNITS, INPUTS)
         if rule.method != "sparse_rtrl":
             assert adds == REGISTRY[rule.method].cost(UNITS, INPUTS, rule.k, rule.settings)
-        assert numbers_kept(rule.method, rule.settings, UNITS, INPUTS) > 0
+        keeps_none = rule.name == "decay 0" or rule.method == "rflo"
+        assert (numbers_kept(rule.method, rule.settings, UNITS, INPUTS) == 0) == keeps_none
     costs = {key: multiply_adds(rule.method, rule.k, rule.settings, UNITS, INPUTS) for key, rule in RULES.items()}
     assert (costs["ring4"], costs["ring16"], costs["full"]) == (1_720_320, 6_881_280, 27_525_120)
     assert multiply_adds("sparse_rtrl", UNITS, {}, UNITS, INPUTS) == costs["full"]
@@ -204,7 +220,9 @@ def test_the_table_has_rules_with_costs_and_the_figure_is_drawn() -> None:
     assert computed.keys() == RULES.keys() | BASELINES.keys()
     assert computed["full"].error == pytest.approx(0.4, rel=0.01)
     assert computed["full"].to_full == (1.0, 1.0, 1.0)
-    assert computed["rls"].adds is None
+    assert computed["ridge"].adds is None
+    assert computed["rls"].adds == 2 * 401**2
+    assert computed["full"].to_four == pytest.approx((0.4 / 0.45,) * 3, rel=0.01)
     text = section(EXPERIMENT, frame)
     assert "| k = 4 | 0.450 | 1.1" in text
     assert "| 1,720 k | 430 k | 0.0003 (56) |" in text

@@ -1,6 +1,7 @@
 """Questions: queries become columns, and verdicts follow from intervals, with Holm's correction over the questions."""
 
 import math
+import re
 
 import numpy as np
 import polars as pl
@@ -98,3 +99,48 @@ def test_a_unit_without_a_number_leaves_the_question_open() -> None:
     (answer,) = answers([question("X1", 0.0, 9.0)], CELLS.filter((pl.col("seed") < 3) | (pl.col("rule") == "a")))
     assert answer.verdict == "open"
     assert answer.value is None
+
+
+def sample(mean: float, sd: float, seed: int) -> list[float]:
+    """Forty numbers of this mean and standard deviation."""
+    noise = np.random.default_rng(seed).normal(0.0, 1.0, 40)
+    return list(mean + sd * (noise - noise.mean()) / noise.std(ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "verdict", "words"),
+    [
+        (0.5, 0.1, "yes", "inside the zone"),
+        (0.02, 0.01, "no", "is not .05 above (mean gap 0.0"),
+        (0.05, 0.1, "open", "whether there is a gap above 0.05 (0.0"),
+    ],
+)
+def test_a_premise_needs_a_gain_of_some_size(gain: float, spread: float, verdict: str, words: str) -> None:
+    frame = pl.DataFrame({"seed": range(40), "gain": sample(gain, spread, 5), "number": sample(90.0, 1.0, 6)})
+    criterion = Interval(
+        lambda columns: columns["number"].mean(-1),
+        70.0,
+        math.inf,
+        "%",
+        undefined="is not .05 above",
+        premise=lambda columns: columns["gain"].mean(-1),
+        premise_above=0.05,
+    )
+    (answer,) = answers(
+        [Question("X1", "?", "SELECT seed AS unit, gain, number FROM cells ORDER BY ALL", criterion)], frame
+    )
+    assert answer.verdict == verdict
+    assert words in answer.why
+
+
+def test_a_yes_is_no_surer_than_its_premise() -> None:
+    """A gap that the interval of 95 % just shows has p near .05, however sure the recovery is."""
+    gains = sample(2.2 / math.sqrt(40), 1.0, 5)
+    frame = pl.DataFrame({"seed": range(40), "gain": gains, "number": sample(90.0, 1.0, 6)})
+    statistic, premise = (lambda columns, name=name: columns[name].mean(-1) for name in ("number", "gain"))
+    criterion = Interval(statistic, 70.0, math.inf, "%", premise=premise)
+    query = "SELECT seed AS unit, gain, number FROM cells ORDER BY ALL"
+    (answer,) = answers([Question("X1", "?", query, criterion)], frame)
+    assert answer.alone == "yes"
+    (p,) = re.findall(r"p = ([\d.e-]+)", answer.why)
+    assert 0.02 < float(p) < 0.05
