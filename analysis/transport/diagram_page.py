@@ -276,9 +276,9 @@ def _panel(axes: Axes, own: pl.DataFrame, n: int) -> AxesImage:
     for lag, rule, value in own.select("lag", "rule", "accuracy").rows():
         place = names.index(rule), LAGS.index(lag)
         grid[place] = value
+        colour = "black" if value > 0.6 else "white"
         text = f"{value:.2f}".removeprefix("0")
-        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=5,
-                  color="black" if value > 0.6 else "white")  # fmt: skip
+        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=5, color=colour)
     image = axes.imshow(grid, vmin=0.125, vmax=1, cmap="viridis", origin="lower", aspect="auto")
     axes.set_xticks(range(len(LAGS)), [str(lag) for lag in LAGS])
     axes.set_yticks(range(len(names)), names)

@@ -27,7 +27,7 @@ from raysweep.analysis.transport.diagram import (
     ln_k50,
     scored,
 )
-from raysweep.analysis.transport.diagram_page import EXPERIMENT, diagram
+from raysweep.analysis.transport.diagram_page import EXPERIMENT, diagram, levels
 from raysweep.analysis.transport.experiment import section
 from raysweep.analysis.transport.question import Answer, answers, rows_of
 from raysweep.orchestrator.sweep.cells import expand
@@ -249,6 +249,16 @@ def test_the_printed_launch_runs_the_chosen_cells_alone(sweep: str) -> None:
 def test_without_tuned_rows_no_launch_is_printed() -> None:
     frame = filled(lambda row: 0.5).filter(pl.col("seed") != TUNING[0])
     assert list(chosen.commands(TANH_64, frame, "here")) == ["# transport/diagram-tanh-64: 0 of 98 rows are tuned"]
+
+
+def test_the_diagram_has_the_accuracies_of_floor_paths_and_ceiling() -> None:
+    points = levels(filled(lambda row: at_its_rate(row, lambda k, n: k / n)))
+    assert points.height == len(LAGS) * (len(ladder(64)) + 3)
+    heights = {row["rule"]: row["accuracy"] for row in points.filter(pl.col("lag") == 9).to_dicts()}
+    assert heights["best trace"] == pytest.approx(FLOOR, abs=1e-3)
+    assert heights["k = 32"] == pytest.approx((FLOOR + FULL) / 2, abs=1e-3)
+    assert heights["full RTRL"] == pytest.approx(FULL, abs=1e-3)
+    assert heights["e-prop"] == pytest.approx(FULL, abs=1e-3)
 
 
 @pytest.mark.slow
