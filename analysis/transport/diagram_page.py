@@ -109,13 +109,10 @@ def interval(statistic: Statistic, columns: Columns, most: float = math.inf) -> 
     return f"{digits(result.value)} [{lower}, {upper}]"
 
 
-def _half(statistic: str) -> str:
-    """Say that a k50 of 1 is a bound: k = 1 is the least k that is run."""
-    return statistic.replace("1.00 [1.00, 1.00]", "at most 1")
-
-
-def _k50(n: int) -> Statistic:
-    return lambda columns: np.exp(ln_k50(columns, n))
+def half_point(n: int, columns: Columns) -> str:
+    """Format k50 with its interval; 1 is a bound, as no less than one path is run."""
+    text = interval(lambda own: np.exp(ln_k50(own, n)), columns)
+    return "at most 1" if text == "1.00 [1.00, 1.00]" else text
 
 
 def has_gap(columns: Columns) -> bool:
@@ -133,7 +130,7 @@ def recoveries(architecture: str, n: int, cells: pl.DataFrame, task: Task = ONE_
         ends = [interval(level(rule), columns, 1.0) for rule in ("floor", "full")]
         meaning = has_gap(columns)
         parts = [interval(recovery(f"k{k}"), columns) if meaning else ABSENT for k in ladder(n)]
-        half = _half(interval(_k50(n), columns)) if meaning else ABSENT
+        half = half_point(n, columns) if meaning else ABSENT
         rows.append([str(lag), *ends, *parts, half])
     if not rows:
         return ""
@@ -153,7 +150,7 @@ def halves_over_decay_0(known: Sequence[tuple[str, int]], cells: pl.DataFrame) -
         for lag in LAGS:
             columns = columns_at(architecture, n, lag, cells, floor="decay0")
             if columns is not None and has_gap(columns):
-                fields.append(_half(interval(_k50(n), columns)))
+                fields.append(half_point(n, columns))
             else:
                 fields.append(ABSENT)
         rows.append([f"{NETWORKS[architecture]}, n = {n}", *fields])
