@@ -60,20 +60,26 @@ results: $(VENV)/.user
 # docs/transport.md, Experiments A to D: rates on tuning seeds first, then the scored seeds at the chosen rates.
 paper: $(VENV)/.user
 	-"$(BIN)/raysweep" launch "transport/diagram-*" "transport/symbols-*" --yes
-	"$(BIN)/python" -m raysweep.analysis.transport.chosen | PATH="$(BIN):$$PATH" sh
+	mkdir -p build
+	"$(BIN)/python" -m raysweep.analysis.transport.chosen > build/chosen.sh
+	PATH="$(BIN):$$PATH" sh build/chosen.sh
 	-"$(BIN)/raysweep" launch "transport/decoding*" "transport/multiverse-*" --yes
 	"$(BIN)/python" -m raysweep.analysis.transport.page --save docs/results/transport/cells.parquet
 	$(MAKE) hashes
 
 # The saved cells by content: what a reader of the results compares a download with.
 hashes:
-	cd docs/results && sha256sum $$(find . -name "*.parquet" | sed "s|^\./||" | LC_ALL=C sort) > SHA256SUMS
+	cd docs/results && find . -name "*.parquet" -print0 | LC_ALL=C sort -z | xargs -0r sha256sum \
+	| sed "s|  \./|  |" > SHA256SUMS
 
-# A store as one file that is named by its content, with all arrays (GNU tar): make release STORE=results
+# A store that no launch writes to, as one file that is named by its content, with all arrays (GNU tar):
+# make release STORE=results
 STORE ?= results
 release:
+	@test -f "$(STORE)/store.json" || { echo "$(STORE): no store; name one: make release STORE=FOLDER" >&2; exit 2; }
 	mkdir -p dist
-	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf dist/store.tar -C "$(STORE)" .
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=a+rX,u+w,go-w \
+	    -cf dist/store.tar -C "$(STORE)" .
 	mv dist/store.tar "dist/store-$$(sha256sum dist/store.tar | cut -c1-16).tar"
 
 # What would be published: a source distribution, and a wheel built from it.

@@ -11,17 +11,18 @@ from raysweep.orchestrator.text import printable
 
 
 @contextlib.contextmanager
-def ended_by_errors(to: str) -> Iterator[None]:
+def ended_by_errors(to: str, option: str = "--to") -> Iterator[None]:
     """Print the messages of an error to standard error, and end the process with the error's exit code.
 
     Args:
-        to: the value of the command's option `--to`, which the message about a file names.
+        to: the value of the option that names what is written, for the message about a file.
+        option: the option.
     """
     try:
         yield
     except (RaysweepError, OSError) as error:
         if isinstance(error, OSError):
-            error = InputError(f"--to {to}: {error.filename or to}: {error.strerror or error}")
+            error = InputError(f"{option} {to}: {error.filename or to}: {error.strerror or error}")
         for problem in error.problems:
             sys.stderr.write(f"error: {printable(problem)}\n")
         sys.exit(error.exit_code)

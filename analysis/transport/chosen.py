@@ -15,14 +15,14 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from raysweep.analysis.transport import symbols
+from raysweep.analysis.transport.cells import SETTINGS, read
 from raysweep.analysis.transport.diagram import KEYS, SCORED, SWEEPS, TUNING, choices
-from raysweep.analysis.transport.page import read
 from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import changed, load_all
@@ -30,6 +30,9 @@ from raysweep.orchestrator.text import printable
 
 ROW = tuple(key for key in KEYS if key not in ("experiment", "hidden", "lag"))
 """What tells the rules of a sweep apart: a sweep has one experiment and one n."""
+
+
+_SCHEMA = pl.Schema({key: SETTINGS.get(key, pl.Int64()) for key in KEYS})  # a lag is a sum of settings
 
 
 def rows_of_sweep(sweep: str) -> pl.DataFrame:
@@ -40,10 +43,7 @@ def rows_of_sweep(sweep: str) -> pl.DataFrame:
         config = json.loads(text) | {"experiment": experiment, "method": method, "k": k}
         config["lag"] = config["length"] + config["delay"]
         rows.append({key: config.get(key) for key in KEYS})
-    texts = ("experiment", "architecture", "method", "selection")
-    schema = dict.fromkeys(texts, pl.String) | {"decay": pl.Float64}
-    frame = pl.DataFrame(rows, {key: schema.get(key, pl.Int64) for key in KEYS}, orient="row")
-    return frame.unique(maintain_order=True)
+    return pl.DataFrame(rows, _SCHEMA, orient="row").unique(maintain_order=True)
 
 
 def predicates(chosen: pl.DataFrame) -> Iterator[str]:
@@ -60,40 +60,20 @@ def predicates(chosen: pl.DataFrame) -> Iterator[str]:
 
 
 def _literal(value: object) -> str:
-    return f"'{value}'" if isinstance(value, str) else repr(value)
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
 def commands(sweeps: Sequence[str], cells: pl.DataFrame, store: str) -> Iterator[str]:
     """Write a launch of the scored seeds for each sweep, below a comment with the number of rows that are tuned."""
-    chosen = choices(cells).with_columns(pl.col("k", "hidden", "lag", "window", "order").cast(pl.Int64))
+    chosen = choices(cells).with_columns(pl.col(key).cast(dtype) for key, dtype in _SCHEMA.items())
     for sweep in sweeps:
         rows = rows_of_sweep(sweep)
         own = rows.join(chosen, on=KEYS, nulls_equal=True, maintain_order="left")
-        yield f"# {sweep}: {own.height} of {rows.height} rows are tuned"
+        yield f"# {json.dumps(sweep)[1:-1]}: {own.height} of {rows.height} rows are tuned"
         if own.height:
             where = " OR ".join(predicates(own))
             seeds = f"{SCORED[0]}..{SCORED[-1]}"
             yield shlex.join(["raysweep", "launch", sweep, "--store", store, "--seeds", seeds, "--where", where])
-
-
-def _with_all_columns(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return the cells with the columns that some rules, or all of these cells, do not have."""
-    absent: Mapping[str, pl.DataType] = {
-        "selection": pl.String(),
-        "decay": pl.Float64(),
-        "window": pl.Int64(),
-        "order": pl.Int64(),
-        "k": pl.Int64(),
-        "hidden": pl.Int64(),
-        "architecture": pl.String(),
-        "delay": pl.Int64(),
-        "length": pl.Int64(),
-        "learning_rate": pl.Float64(),
-        "accuracy_all_last_500": pl.Float64(),
-        "chance_accuracy_all_last_500": pl.Float64(),
-    }
-    missing = [pl.lit(None, dtype).alias(key) for key, dtype in absent.items() if key not in cells.columns]
-    return cells.with_columns(missing)
 
 
 def main() -> None:
@@ -106,7 +86,7 @@ def main() -> None:
     saved = [] if options.saved is None else [options.saved]
     try:
         stores = [options.store] if not saved or Path(options.store).exists() else []
-        for line in commands(options.sweeps, _with_all_columns(read([*stores, *saved])), options.store):
+        for line in commands(options.sweeps, read([*stores, *saved]), options.store):
             print(line)
     except RaysweepError as error:
         for problem in error.problems:

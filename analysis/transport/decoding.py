@@ -124,7 +124,10 @@ def _scores(key: str) -> str:
     else:
         rule = RULES[key]
         setting = f"[{', '.join(rule.tuned)}]"
-        score, condition = "ln(coalesce(mse_b_late, mean_b_late))", f"experiment = '{RULES_RUN}' AND {rule.where}"
+        score, condition = (
+            "ln(coalesce(CASE WHEN isfinite(mse_b_late) THEN mse_b_late END, mean_b_late))",
+            f"experiment = '{RULES_RUN}' AND {rule.where}",
+        )
         done = f" HAVING count(*) = {rule.seeds}"
     return (
         f"  SELECT '{key}' AS rule, session_a, session_b, {setting} AS setting, avg({score}) AS score\n"  # noqa: S608

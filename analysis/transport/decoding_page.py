@@ -246,6 +246,5 @@ EXPERIMENT = Experiment(
                           "over sessions; grey: recursive least squares and online ridge, dashed: ridge refitted on "
                           "three minutes of B, dotted: adaptive Kalman filter"),
     },
-    tuple(baseline.metric for baseline in BASELINES.values()),
-    REMARKS,
+    remarks=REMARKS,
 )  # fmt: skip

@@ -52,7 +52,9 @@ REDUNDANT, MOSTLY_LOST = 70.0, 30.0
 """Recoveries, in percent, from which on the left-out paths were redundant, and up to which they were needed."""
 LAW = 0.3
 """Half of the width of the zones of an exponent: 0 (an absolute k) and 1 (a fraction of n)."""
-ACCURACY = "coalesce(accuracy_all_last_500, chance_accuracy_all_last_500)"
+ACCURACY = (
+    "coalesce(CASE WHEN isfinite(accuracy_all_last_500) THEN accuracy_all_last_500 END, chance_accuracy_all_last_500)"
+)
 
 RULES = {
     "floor": "method = 'traces'",

@@ -30,7 +30,6 @@ class Experiment:
         questions: the questions.
         details: returns the main tables from the cells, in Markdown.
         figures: file name without ending -> function that draws the figure from the cells, with its caption.
-        metrics: columns of `cells` that details and figures read, but no question.
         remarks: text below the answers, in Markdown, written once the results were known.
         appendix: returns tables from the cells that the page folds, in Markdown.
     """
@@ -42,7 +41,6 @@ class Experiment:
     questions: tuple[Question, ...]
     details: Callable[[pl.DataFrame], str] = lambda cells: ""
     figures: dict[str, tuple[Callable[[pl.DataFrame], Figure], str]] = field(default_factory=dict)
-    metrics: tuple[str, ...] = ()
     remarks: str = ""
     appendix: Callable[[pl.DataFrame], str] = lambda cells: ""
 
@@ -67,7 +65,7 @@ def section(
     parts = [f"## {experiment.title}", experiment.design, table(given)]
     if own.height:
         launch = f"{own.height:,} cells, `raysweep launch {' '.join(experiment.sweeps)}`."
-        parts += [experiment.remarks, launch, experiment.details(own)]
+        parts += [as_answered(experiment.remarks, given), launch, experiment.details(own)]
         for name, (draw, caption) in experiment.figures.items():
             if figures is not None:
                 from raysweep.analysis.figures.drawing import save
@@ -86,6 +84,42 @@ def folded(heading: str, summary: str, text: str) -> str:
     The attribute `markdown` is for the documentation's site, which otherwise takes what is folded for HTML.
     """
     return f'### {heading}\n\n<details markdown="1"><summary>{summary}</summary>\n\n{text}\n\n</details>'
+
+
+_CITED = re.compile(
+    r"\b([A-Z]\d+)((?:(?:, | to )[A-Z]\d+)*): (yes|no|open|on the margin)\b(?: \(on its own: ([\w ]+)\))?"
+)
+"""Such as `B7: yes`, `A1 to A4: yes`, `B4: open (on its own: no)`."""
+
+
+def cited(text: str) -> dict[str, tuple[str, str]]:
+    """Return what a text says of questions: name -> verdict, and the verdict on its own, which is empty if not said."""
+    verdicts: dict[str, tuple[str, str]] = {}
+    for first, others, verdict, alone in _CITED.findall(" ".join(text.split())):
+        names = [first]
+        for word, name in re.findall(r"(, | to )(\w+)", others):
+            least = int(names[-1][1:]) + 1 if word == " to " else int(name[1:])
+            names += [f"{name[0]}{number}" for number in range(least, int(name[1:]) + 1)]
+        verdicts |= dict.fromkeys(names, (verdict, alone))
+    return verdicts
+
+
+def as_answered(text: str, given: Sequence[Answer]) -> str:
+    """Return a text that was written for the published cells, unless these cells answer a question otherwise.
+
+    It is left out if nothing is answered, and replaced by a sentence if an answer differs from what it says.
+    """
+    if not any(answer.units for answer in given):
+        return ""
+    answered = {answer.question.name: answer for answer in given}
+    other = [
+        name
+        for name, (verdict, alone) in cited(text).items()
+        if answered[name].verdict != verdict or alone not in ("", answered[name].alone)
+    ]
+    if not other:
+        return text
+    return f"The remarks on the published cells are left out, as these cells answer otherwise: {', '.join(other)}."
 
 
 def table(given: Sequence[Answer]) -> str:
@@ -124,16 +158,3 @@ def queries(questions: Sequence[Question]) -> str:
         names.setdefault(question.query, []).append(question.name)
     blocks = [f"{', '.join(group)}:\n\n```sql\n{query}\n```" for query, group in names.items()]
     return folded("Queries", "The SQL of each question", "\n\n".join(blocks))
-
-
-def columns_read(experiments: Sequence[Experiment], cells: pl.DataFrame) -> list[str]:
-    """Return the columns of `cells` that any query or table of these experiments reads, in the table's order."""
-    words = {
-        word
-        for experiment in experiments
-        for question in experiment.questions
-        for word in re.findall(r"\w+", question.query)
-    }
-    words |= {name for experiment in experiments for name in experiment.metrics}
-    always = {"experiment", "method", "k", "seed", "status"}
-    return [name for name in cells.columns if name in words | always]

@@ -32,6 +32,8 @@ AXES = {
 """Experiment -> the settings whose combinations are its protocols."""
 ORDERS = math.sqrt(1000.0)
 """The factor from which on the paper's two orders of magnitude count as two."""
+PROTOCOLS = {SINE: 96, LORENZ: 48}
+SEEDS = 60
 MOST = 0.9
 """Share of the protocols in which a claim must hold to hold in general."""
 ROWS = {
@@ -175,20 +177,27 @@ def _naive(experiment: str) -> str:
 
 
 def _ln_error(experiment: str) -> str:
-    return f"ln(coalesce({METRICS[experiment]}, {_naive(experiment)}))"
+    error = METRICS[experiment]
+    return f"ln(coalesce(CASE WHEN isfinite({error}) THEN {error} END, {_naive(experiment)}))"
 
 
 def query_of(experiment: str, rows: tuple[str, ...]) -> str:
-    """Build the SQL of an experiment: ln MSE of some rows, one line per seed (`unit`) and protocol (`part`)."""
+    """Build the SQL of an experiment: ln MSE of some rows, one line per seed (`unit`) and protocol (`part`).
+
+    It has no line before all seeds of all protocols are done.
+    """
     protocol = " || ' ' || ".join(AXES[experiment])
     columns = [
         *(f"max({_ln_error(experiment)}) FILTER ({ROWS[row]}) AS {row}" for row in rows),
         f"max(ln({_naive(experiment)})) AS naive",
     ]
+    own = " OR ".join(ROWS[row] for row in rows)
     return (
         f"SELECT seed AS unit, {protocol} AS part,\n  "
         + ",\n  ".join(columns)
-        + f"\nFROM cells WHERE experiment = '{experiment}' AND status = 'done' GROUP BY ALL ORDER BY ALL"
+        + f"\nFROM cells WHERE experiment = '{experiment}' AND status = 'done' AND ({own})\n"
+        f"GROUP BY 1, 2 HAVING count(*) = {len(rows)}\n"
+        f"QUALIFY count(*) OVER () = {PROTOCOLS[experiment] * SEEDS} ORDER BY ALL"
     )
 
 
@@ -226,7 +235,7 @@ def _share_of_all(value: float) -> float:
 def _questions() -> tuple[Question, ...]:
     questions: list[Question] = []
     for experiment, claims in CLAIMS.items():
-        count, stream = (96, "sine") if experiment == SINE else (48, "Lorenz system")
+        count, stream = PROTOCOLS[experiment], "sine" if experiment == SINE else "Lorenz system"
         for claim in claims:
             questions.append(
                 Question(

@@ -15,13 +15,11 @@ from pathlib import Path
 
 import polars as pl
 
-from raysweep.analysis.cells.source import from_store
 from raysweep.analysis.errors import ended_by_errors
 from raysweep.analysis.transport import decoding_page, diagram_page, multiverse_page, symbols_page
-from raysweep.analysis.transport.experiment import Experiment, columns_read, section
+from raysweep.analysis.transport.cells import read, save
+from raysweep.analysis.transport.experiment import Experiment, as_answered, section
 from raysweep.analysis.transport.question import Answer, answers
-from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.store.reader import Store
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     diagram_page.EXPERIMENT,
@@ -69,8 +67,8 @@ def page(cells: pl.DataFrame, figures: Path | None = None) -> str:
     """Write the page, in Markdown; draw its figures into a folder if one is given."""
     given = [answers(experiment.questions, experiment.own(cells)) for experiment in EXPERIMENTS]
     parts = [section(experiment, cells, figures, its) for experiment, its in zip(EXPERIMENTS, given, strict=True)]
-    summary = [SUMMARY] if any(answer.units for its in given for answer in its) else []
-    return "\n\n".join([HEAD, state(given), *summary, *parts]) + "\n"
+    summary = as_answered(SUMMARY, [answer for its in given for answer in its])
+    return "\n\n".join(part for part in (HEAD, state(given), summary, *parts) if part) + "\n"
 
 
 def state(given: Sequence[Sequence[Answer]]) -> str:
@@ -87,42 +85,6 @@ def state(given: Sequence[Sequence[Answer]]) -> str:
     return " ".join(f"{words}: {', '.join(names)}." for words, names in groups.items() if names)
 
 
-def read(stores: list[str]) -> pl.DataFrame:
-    """Read the cells of the experiments from stores, or from files that `save` wrote.
-
-    Raises:
-        InputError: a store or a file cannot be read.
-    """
-    names = [name for experiment in EXPERIMENTS for name in experiment.experiments]
-    frames = []
-    for store in stores:
-        if store.endswith(".parquet"):
-            try:
-                frames.append(pl.read_parquet(store))
-            except (OSError, pl.exceptions.PolarsError) as error:
-                raise InputError(f"{store}: cannot read cells: {error}") from None
-        else:
-            frames.append(from_store(Store(store).require()).cells)
-    own = [_untyped_where_empty(frame.filter(pl.col("experiment").is_in(names))) for frame in frames]
-    cells = pl.concat(own, how="diagonal_relaxed")
-    return cells.select(columns_read(EXPERIMENTS, cells)).unique(maintain_order=True)
-
-
-def _untyped_where_empty(cells: pl.DataFrame) -> pl.DataFrame:
-    """Take the type from columns without a value: a store reads a setting that no cell has as text."""
-    return cells.cast({name: pl.Null for name in cells.columns if cells[name].null_count() == cells.height})
-
-
-def save(cells: pl.DataFrame, path: Path) -> None:
-    """Write the done cells as one Parquet file; the same cells give the same bytes."""
-    done = cells.filter(pl.col("status") == "done")
-    full = [name for name in done.columns if done[name].null_count() < done.height]
-    keys = [name for name in full if not name.startswith(("mse_", "accuracy_", "persistence_", "constant_"))]
-    partial = path.with_name(f"{path.name}.partial")
-    done.select(full).sort(keys, nulls_last=True).write_parquet(partial, compression="zstd", compression_level=15)
-    os.replace(partial, path)  # at once, since the cells may have been read from this file
-
-
 def main() -> None:
     """Run the command that this module documents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,13 +92,16 @@ def main() -> None:
     parser.add_argument("--to", default="docs")
     parser.add_argument("--save", metavar="CELLS.parquet", help="also write the done cells to this file")
     options = parser.parse_args()
-    with ended_by_errors(options.to):
+    with ended_by_errors(options.save, "--save"):
         cells = read(options.store)
-        figures = Path(options.to) / "results" / "transport"
-        figures.mkdir(parents=True, exist_ok=True)
-        (Path(options.to) / "transport.md").write_text(page(cells, figures), encoding="utf-8")
         if options.save is not None:
             save(cells, Path(options.save))
+    with ended_by_errors(options.to):
+        figures = Path(options.to) / "results" / "transport"
+        figures.mkdir(parents=True, exist_ok=True)
+        partial = Path(options.to) / "transport.md.partial"
+        partial.write_text(page(cells, figures), encoding="utf-8")
+        os.replace(partial, partial.with_suffix(""))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from raysweep.analysis.transport.diagram_page import EXPERIMENT, diagram, levels
 from raysweep.analysis.transport.experiment import section
 from raysweep.analysis.transport.question import Answer, answers, rows_of
 from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.sweep.spec import changed, load_all
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.rules import RULES
@@ -244,6 +246,14 @@ def test_the_printed_launch_runs_the_chosen_cells_alone(sweep: str) -> None:
     assert picked.height == counted.height
     assert (picked["delay"] != 38).all()
     assert picked.select(level=pl.struct(pl.all()).map_elements(level, pl.Float64))["level"].unique().to_list() == [0.9]
+
+
+def test_what_is_printed_for_a_shell_holds_no_command_of_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "evil\ntouch pwned #.toml"
+    path.write_text((BUNDLED / "transport" / "diagram-tanh-64.toml").read_text())
+    comment, command = chosen.commands([str(path)], filled(lambda row: 0.5), "x; touch pwned")
+    assert "\n" not in comment
+    assert shlex.split(command)[2:5] == [str(path), "--store", "x; touch pwned"]
 
 
 def test_without_tuned_rows_no_launch_is_printed() -> None:

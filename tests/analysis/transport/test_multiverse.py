@@ -10,7 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from raysweep.analysis.transport.multiverse import AXES, CLAIMS, LORENZ, QUESTIONS, ROUNDING, SINE, curve, variances
+from raysweep.analysis.transport.multiverse import (
+    AXES,
+    CLAIMS,
+    LORENZ,
+    QUESTIONS,
+    ROUNDING,
+    SEEDS,
+    SINE,
+    curve,
+    variances,
+)
 from raysweep.analysis.transport.question import answers
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import changed, load_all
@@ -20,14 +30,13 @@ SWEEPS = {
     LORENZ: "transport/multiverse-lorenz",
     ROUNDING: "transport/multiverse-rounding",
 }
-SEEDS = "0..5"
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @functools.cache
 def _cells(experiment: str) -> pl.DataFrame:
-    """The sweep's own cells at six seeds, without metrics."""
-    table = expand(changed(load_all([SWEEPS[experiment]]), {}, SEEDS))
+    """The sweep's own cells, with as many seeds as it has, without metrics."""
+    table = expand(changed(load_all([SWEEPS[experiment]]), {}, f"0..{SEEDS - 1}"))
     keys = ["selection", "decay", "recurrent_scale", "input_scale", "optimizer", "learning_rate", "phase", "rounding"]
     wide = table.wide()
     configs = [json.loads(text) for text in wide["config"]]
@@ -58,7 +67,7 @@ def by_rule(cell: Mapping[str, Any]) -> float:
 def test_the_sweeps_cross_all_protocols_with_all_rows_and_seeds() -> None:
     for experiment, protocols, rows in ((SINE, 96, 9), (LORENZ, 48, 9), (ROUNDING, 96, 4)):
         frame = _cells(experiment)
-        assert frame.height == protocols * rows * 6
+        assert frame.height == protocols * rows * SEEDS
         assert frame.select(AXES[LORENZ if experiment == LORENZ else SINE]).unique().height == protocols
 
 
@@ -67,7 +76,7 @@ def test_errors_as_in_the_paper_give_yes_to_each_of_its_claims() -> None:
     given = {answer.question.words.partition(": ")[2]: answer for answer in answers(QUESTIONS, frame)}
     assert len(given) < len(QUESTIONS)  # words that both streams have
     for words, answer in given.items():
-        assert (answer.alone, answer.value, answer.units) == ("yes", 1.0, 6), (words, answer.why)
+        assert (answer.alone, answer.value, answer.units) == ("yes", 1.0, SEEDS), (words, answer.why)
 
 
 def test_a_claim_that_holds_at_one_gain_holds_in_a_third_of_the_protocols() -> None:
@@ -97,14 +106,24 @@ def test_a_diverged_run_counts_as_the_better_trivial_predictor() -> None:
     assert set(curve(SINE, naive, frame)["value"]) == {1.0}
 
 
+@pytest.mark.parametrize("lacking", [pl.col("seed") == 3, pl.col("recurrent_scale") > 0.4])
+def test_without_a_seed_or_a_protocol_no_question_is_answered(lacking: pl.Expr) -> None:
+    frame = filled(SINE, by_rule)
+    assert {answer.verdict for answer in answers(QUESTIONS, frame.filter(~lacking))} == {"not run"}
+    doubled = pl.concat([frame, frame.filter(lacking & (pl.col("method") == "sparse_rtrl"))])
+    assert answers(QUESTIONS[:1], doubled)[0].verdict == "not run"
+
+
 def test_the_variance_is_divided_into_protocol_seed_and_rounding() -> None:
     rng = np.random.default_rng(5)
-    effects = {key: rng.normal(0, sd, 4000) for key, sd in (("protocol", 2.0), ("seed", 1.0), ("rounding", 0.5))}
+    effects = {
+        key: rng.normal(0, sd, 2 * 96 * SEEDS) for key, sd in (("protocol", 2.0), ("seed", 1.0), ("rounding", 0.5))
+    }
     protocols = {key: i for i, key in enumerate(_cells(SINE).select(AXES[SINE]).unique(maintain_order=True).rows())}
 
     def error(cell: Mapping[str, Any]) -> float:
         protocol = protocols[tuple(cell[key] for key in AXES[SINE])]
-        seed = protocol * 6 + cell["seed"]
+        seed = protocol * SEEDS + cell["seed"]
         roundings = effects["rounding"][2 * seed + (cell["rounding"] or 0)]
         return math.exp(effects["protocol"][protocol] + effects["seed"][seed] + roundings)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from raysweep.analysis.transport.experiment import columns_read
-from raysweep.analysis.transport.page import EXPERIMENTS, page, read, save, state
-from raysweep.analysis.transport.question import answers
+from raysweep.analysis.transport.experiment import as_answered
+from raysweep.analysis.transport.page import EXPERIMENTS, SUMMARY, page, state
+from raysweep.analysis.transport.question import Answer, answers
 
 ROOT = Path(__file__).parents[3]
 CELLS = ROOT / "docs" / "results" / "transport" / "cells.parquet"
@@ -39,39 +39,23 @@ def test_names_of_questions_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_columns_that_only_a_table_reads_are_kept() -> None:
-    names = ["experiment", "status", "mse_b_late", "kalman_hindsight_b_late", "peak_rss_mib"]
-    assert columns_read(EXPERIMENTS, pl.DataFrame(schema=names)) == names[:-1]
+def test_a_text_on_other_answers_than_these_is_left_out() -> None:
+    (question, other, *_) = EXPERIMENTS[0].questions
+    given = [Answer(q, "yes", "yes", 1.0, 0.9, 1.1, 30, "") for q in (question, other)]
+    text = "It is so (A1, A2: yes), and so (A1 to A2: yes)."
+    assert as_answered(text, given) == text
+    assert as_answered(text, [dataclasses.replace(answer, units=0) for answer in given]) == ""
+    changed = [given[0], dataclasses.replace(given[1], verdict="open")]
+    assert as_answered(text, changed).endswith("as these cells answer otherwise: A2.")
+    alone = "It may be so (A2: open (on its own: yes))."
+    assert as_answered(alone, changed) == alone
+    assert "A2" in as_answered(alone, [given[0], dataclasses.replace(changed[1], alone="no")])
 
 
-def test_saved_cells_are_read_again(tmp_path: Path) -> None:
-    cells = pl.DataFrame(
-        {
-            "experiment": ["multiverse_sine", "multiverse_sine", "another"],
-            "method": ["rtrl", "traces", "rtrl"],
-            "seed": [1, 1, 1],
-            "status": ["done", "failed", "done"],
-            "mse_post_last_500": [0.5, None, 0.1],
-            "peak_rss_mib": [1.0, 2.0, 3.0],
-        }
-    )
-    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    cells.write_parquet(first)
-    save(read([str(first)]), second)
-    again = read([str(second)])
-    assert again.columns == ["experiment", "method", "seed", "status", "mse_post_last_500"]
-    assert again.rows() == [("multiverse_sine", "rtrl", 1, "done", 0.5)]
-    bytes_before = second.read_bytes()
-    save(again, second)
-    assert second.read_bytes() == bytes_before
-
-
-def test_a_setting_that_no_cell_of_a_store_has_keeps_the_type_of_the_others(tmp_path: Path) -> None:
-    cells = {"experiment": ["multiverse_sine"], "method": ["traces"], "seed": [1], "status": ["done"]}
-    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
-    pl.DataFrame(cells | {"mse_post_last_500": [0.5]}).write_parquet(paths[0])
-    pl.DataFrame(cells | {"mse_post_last_500": pl.Series([None], dtype=pl.String)}).write_parquet(paths[1])
-    assert read(paths).schema["mse_post_last_500"] == pl.Float64
+def test_the_published_texts_are_on_the_published_answers() -> None:
+    published = (ROOT / "docs" / "transport.md").read_text(encoding="utf-8")
+    for text in (SUMMARY, *(experiment.remarks for experiment in EXPERIMENTS)):
+        assert text in published
 
 
 def test_the_saved_cells_have_the_published_hashes() -> None:
