@@ -218,19 +218,19 @@ interval says alone stands in brackets.
   is 18 % above full RTRL [8, 28] (B14: open (on its own: no)). BPTT over five steps of 64 ms has full RTRL's error,
   1.00 times it [.995, 1.01] (B7: yes), with 1/512 of its multiply-adds.
 - **Four paths are not the way to buy it.** BPTT(5) has .90 times k = 4's error [.85, .95] with 1/32 of its
-  multiply-adds (B8: yes). So has OK of rank 4, which carries four directions in place of four paths: .90 times [.86,
-  .95] (B12: yes) with .85 of the multiply-adds and 1/26 of the numbers, full RTRL's error but for 1 % below to 2 %
-  above. BPTT(2) and SnAp-1, with 1/80 and 1/256 of the multiply-adds, are at the 3 % that count as equal (B9, B10: on
-  the margin). UORO is worse than k = 4 (B11: no), and so are KF-RTRL and RFLO, of which no question asks.
-- **k = 4 keeps a third of the gain over the best trace**, 33 % [11, 55] (B4: open (on its own: no)), and k = 16 59 %
-  [34, 85] (B5: open). Over decay .95, the paper's floor, k = 4 keeps 80 % [72, 87] (B6: open (on its own: yes)). But
-  that floor is 45 % above the best trace, and has the lowest of the five rates: a lower one might bring it down, and
-  the 80 % with it.
-- **Recursive least squares does as well.** With its forgetting chosen on A it is 1 % above full RTRL [-8, 9] (B17:
-  open) and not told apart from BPTT(5) (B18: open), with six times the multiply-adds of BPTT(5) and a fifth of those of
-  k = 4. An online ridge on B that starts from A's is 5 % below full RTRL [-12, 2]. Both are below k = 4: .90 [.85, .96]
-  and .85 times it [.81, .89]. Neither k = 4 nor full RTRL is told apart from a ridge refitted on three minutes of B
-  (B15, B16: open). The adaptive Kalman filter is worse than BPTT(5) (B19: open (on its own: yes)).
+  multiply-adds (B8: yes). OK of rank 4, which keeps four Kronecker products in place of four paths, has .90 times it,
+  too [.86, .95] (B12: yes), with .85 of the multiply-adds and 1/26 of the numbers, full RTRL's error but for 1 % below
+  to 2 % above. BPTT(2) and SnAp-1, with 1/80 and 1/256 of the multiply-adds, are at the 3 % that count as equal (B9,
+  B10: on the margin). UORO is worse than k = 4 (B11: no), and so are KF-RTRL and RFLO, of which no question asks.
+- **k = 4 keeps some of the gain over the best trace**: 33 % [11, 55] (B4: open (on its own: no)), and k = 16 59 % [34,
+  85] (B5: open). Over decay .95, the paper's floor, k = 4 keeps 80 % [72, 87] (B6: open (on its own: yes)). But that
+  floor is 45 % above the best trace, and has the lowest of the five rates: a lower one might bring it down, and the 80
+  % with it.
+- **Recursive least squares is not told apart from full RTRL.** With its forgetting chosen on A it is 1 % above full
+  RTRL [-8, 9] (B17: open) and not told apart from BPTT(5) (B18: open), with six times the multiply-adds of BPTT(5) and
+  a fifth of those of k = 4. An online ridge on B that starts from A's is 5 % below full RTRL [-12, 2]. Both are below k
+  = 4: .90 [.85, .96] and .85 times it [.81, .89]. Neither k = 4 nor full RTRL is told apart from a ridge refitted on
+  three minutes of B (B15, B16: open). The adaptive Kalman filter is worse than BPTT(5) (B19: open (on its own: yes)).
 - *Limits.* Eight sessions of one monkey and one network. UORO, KF-RTRL, OK and RFLO have one seed. Nothing is run at
   equal compute: costs are formulas, and stand beside errors."""
 

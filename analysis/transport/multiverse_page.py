@@ -179,7 +179,7 @@ def _curves(cells: pl.DataFrame) -> Figure:
 
 REMARKS = """What it says, beyond the table:
 
-- **The recovery is found in most protocols, and it is not about transport.** On the sine, k = 4 recovers at least half
+- **The recovery is found in most protocols, and so is decay 0 near k = 4.** On the sine, k = 4 recovers at least half
   of the gain over traces of decay .95 in nine of ten protocols (C2: open), in more than a quarter of them more than all
   of it. But decay 0, which propagates nothing, has at most 1.5 times k = 4's error in as many (C6: open), and on the
   Lorenz system in all of them (C17: yes), where it has at most 1.5 times full RTRL's error, too (C16: yes). There it is
@@ -192,8 +192,9 @@ REMARKS = """What it says, beyond the table:
 - **Nor is the follow-up's.** Decay 0 has at most 1.5 times full RTRL's error in 57 % of the sine's protocols (C7: no):
   neither "k paths are needed" nor "none are" is a property of the task alone. The protocol makes up 76 to 86 % of the
   variance of ln MSE, seeds 12 to 16 %.
-- *Against both*: on the Lorenz system k = 4 is worse than predicting no change in 85 % of the protocols, in all with
-  Adam (C19: no). UORO is the better rule there in one protocol of five (C15: no), always with Adam.
+- *Against both*: on the Lorenz system k = 4 is worse than the better of persistence and the best constant in 85 % of
+  the protocols, in all with Adam (C19: no). UORO is the better rule there in one protocol of five (C15: no); all of
+  these have Adam.
 - *Limits.* Shares are of these 96 and 48 protocols, which are a choice of ours, too; a protocol in which no rule learns
   counts as much as any. A share near its zone's end moves with protocols whose own number is near a zone's end."""
 

@@ -29,14 +29,22 @@ EXPERIMENTS: tuple[Experiment, ...] = (
 )
 HEAD = """# When is propagating k paths worth it?
 
-The paper (arXiv 2603.15195) claims that a few paths of gradient transport are enough, its follow-up (arXiv 2603.28750)
-that none are needed. The experiments on this page ask under which conditions. Each question, its zone and its
-statistic are in `analysis/transport/`, and were committed before the first scored cell was run.
+*Massive Redundancy in Gradient Transport Enables Sparse Online Learning* (arXiv 2603.15195) claims that a few paths of
+gradient transport are enough, its follow-up (arXiv 2603.28750) that none are needed. The experiments on this page ask
+under which conditions. Each question, its zone and its statistic are in `analysis/transport/`, and were committed
+before the first scored cell was run; the [lab log](lab-log.md) has the commits and their times.
+
+RTRL keeps how each weight influences the state of each of n units: the *influence*. From one step to the next, what a
+unit's state owes to the other units moves along *paths*, n into each unit. *Full RTRL* carries all n, *k = 4* four of
+them, on a ring unless stated; a *trace* carries none and lets the influence decay by a factor at each step. *BPTT(5)*
+goes back over the last five steps in place of all that. *KF-RTRL* keeps the influence as one Kronecker product, *OK* of
+rank 4 as a sum of four, *UORO* as one outer product, all with random signs. [Learning rules](rules.md) has the
+equations of these and of the others.
 
 *Yes* means that the 95 % interval of the number lies in the question's zone, *no* that it lies outside, *on the margin*
 that the number is known well and lies at the zone's end, *open* that these units cannot tell. *Yes* and *no* hold after
-Holm's correction over the questions of an experiment. Intervals are those of [the ledger](verdicts.md#intervals) where
-an experiment has no other.
+Holm's correction over the questions of an experiment; *open (on its own: yes)* did not withstand it. Intervals are
+those of [the ledger](verdicts.md#intervals) where an experiment has no other.
 
 This page is written by `python -m raysweep.analysis.transport.page --store docs/results/transport/cells.parquet`, from
 the saved cells; `make paper` runs everything anew."""
@@ -44,23 +52,24 @@ the saved cells; `make paper` runs everything anew."""
 
 SUMMARY = """## In short
 
-- **One symbol to remember (A)**: nothing has to be carried along paths. On a tanh RNN a trace with the right decay does
-  what full RTRL does up to a lag of 19 steps (A1 to A4: yes); on a GRU and an LSTM so do traces, and up to there a
-  unit's own path.
-- **Five symbols to tell apart (D)**: on a tanh RNN, 15 steps back, full RTRL is .38 above the best trace (D2: yes).
-  Four of 64 paths recover 3 % of that (D8: no), and half of it takes a fraction of all paths, not a number of them
-  (D35: no; D36: yes). On gated networks what four paths recover depends on the floor.
-- **Recordings of a monkey's motor cortex (B)**: full RTRL has 17 % less error [8, 25] than a rule that carries nothing.
-  BPTT over five steps has that too, with 1/512 of the multiply-adds (B7: yes). k = 4 has 11 % more error than BPTT [5,
-  18] with 32 times its multiply-adds (B8: yes), and more than OK of rank 4, which keeps 1/26 of the numbers (B12: yes).
-  Recursive least squares, without a network, is not told apart from full RTRL or BPTT (B17, B18: open).
-- **The paper's own tasks at other settings (C)**: two orders of magnitude between traces and k = 4 are found in 60 % of
-  96 protocols on the sine (C1: no), k = 4 within a factor of three of full RTRL in 37 % (C4: no). On the Lorenz system
-  k = 4 is worse than predicting no change in most protocols (C19: no).
+- **One symbol to remember (A)**: no path has to be carried. On a tanh RNN a trace with the right decay does what full
+  RTRL does up to a lag of 19 steps (A1 to A4: yes), and on a GRU and an LSTM, too.
+- **Five symbols to tell apart (D)**: on a tanh RNN full RTRL is worth little over the best trace at a lag of 5 steps
+  (.03 of accuracy, D1: no), and much at 15 (.38, D2: yes). Of that, four of 64 paths recover 3 % (D8: no). Half of it
+  takes more than three quarters of all paths, with 32, 64 and 128 units: a fraction of them, not a number (D35: no;
+  D36: yes). On gated networks what four paths recover depends on the floor.
+- **Recordings of a monkey's motor cortex (B)**: full RTRL has 17 % less error [8, 25] than a rule that carries nothing,
+  which may be less than the 10 % asked for (B1: open). BPTT over five steps has full RTRL's error with 1/512 of its
+  multiply-adds (B7: yes). k = 4 has 11 % more than BPTT(5) [5, 18] with 32 times its multiply-adds (B8: yes), and 11 %
+  more than OK of rank 4 [5, 17], which keeps 1/26 of the numbers (B12: yes). Recursive least squares, without a
+  network, is not told apart from full RTRL or BPTT (B17, B18: open).
+- **The paper's own tasks at other settings (C)**: a factor of 32 or more between traces and k = 4, the least that
+  counts as two orders, is found in 60 % of 96 protocols on the sine (C1: no), k = 4 within a factor of three of full
+  RTRL in 37 % (C4: no). On the Lorenz system k = 4 is worse than a trivial predictor in most protocols (C19: no).
 
-Neither "a few paths are enough" nor "none are needed" holds in general. Where credit is short, a window of BPTT costs
-less than four paths and loses less. Where it is long and several symbols have to be told apart, four of 64 paths carry
-next to none of it on a tanh RNN, and a part on gated networks."""
+Neither "a few paths are enough" nor "none are needed" holds in general. On the recordings a short window of BPTT costs
+less than four paths and loses less. With five symbols over 15 steps four of 64 paths carry next to none of it on a tanh
+RNN."""
 
 
 def page(cells: pl.DataFrame, figures: Path | None = None) -> str:

@@ -102,7 +102,7 @@ REMARKS = """What it says, beyond the table:
   else, k = 4 recovers 10 % [2, 17], 48 % [41, 56] and 39 % [33, 45], and k = 1 2, 33 and 19 %. The rest takes many
   paths: on the GRU k = 32 recovers 76 % at lag 5, 98 % at lag 15 (over the best trace).
 - **Few paths can be worse than none.** At lag 5 decay 0 has .96, k = 2 to 16 .79 to .82, full RTRL 1.00, with 64 units;
-  with 32 units k = 4 recovers -20 % [-27, -14]. So a part of the transport can mislead where none of it does not.
+  with 32 units k = 4 recovers -20 % [-27, -14]. So carrying some paths can do worse than carrying none.
 - **Full RTRL is not a ceiling.** LSTM at lag 15: full RTRL .42, rings of k = 4 and 16 .45 and .46; all are far from
   learning the task in 2,000 sequences (floor .385; D6: no). GRU at lag 15: full RTRL .59, the 16 largest weights .63.
 - *Windows*: at lag 15 BPTT over half of lag + 1 steps recovers 38 %, more than 48 of 64 paths. Over lag + 1 steps it is
@@ -117,7 +117,7 @@ REMARKS = """What it says, beyond the table:
   there (.42 at lag 5). On the GRU the best decays are .5 and .8 (lags 5 and 15), on the LSTM .95.
 - *Limits.* One kind of task and one gain; D was planned once A's answers were known. Gated networks are far from 1
   after 2,000 sequences, so their answers are about early learning. Intervals hold for the chosen rates: which ones five
-  other tuning seeds would choose is not in them. With 128 units k = 4 to 64 have the lowest of the seven rates at lag
+  other tuning seeds would choose is not in them. With 128 units k = 1 to 64 have the lowest of the seven rates at lag
   15 (marked *), and so has the floor with 64 units: a lower one might serve them better. k50 with 128 units rests on k
   = 96, whose rate is inside."""
 
