@@ -328,8 +328,8 @@ REMARKS = """What it says, beyond the table:
 - **Four Kronecker products are more than four paths.** OK of rank 4, on the tanh RNN of 64 units, has 1.00 at lags 9
   and 19, where the ring of k = 4 has .97 and .67. KF-RTRL has .99 and .91; UORO (.47, .24), RFLO (.67, .19) and DNI
   (.17, .15) are below decay 0 (.90, .57). KeRNL has learned nothing.
-- **An exact RTRL can be cheap**: an LRU and an eLSTM, whose RTRL takes O(n m), have 1.00 at lags 19 and 39 (A45, A47:
-  yes; A46, A48: open (on its own: yes)).
+- **An exact RTRL can be cheap**: an LRU and an eLSTM, whose RTRL takes O(n m), have 1.00 at lags 19 and 39 (A45 to A48:
+  yes).
 - *Which paths*: at lag 9 four random ones have .83, the ring's .97 and the largest weights' .99 (A20: open (on its own:
   no)); at lag 19 the 16 largest have .89, ring and random .72 and .71. With sparse weights SnAp-2 has 1.00, SnAp-1 .93
   (A52: open).

@@ -183,7 +183,7 @@ REMARKS = """What it says, beyond the table:
   of the gain over traces of decay .95 in nine of ten protocols (C2: open), in more than a quarter of them more than all
   of it. But decay 0, which propagates nothing, has at most 1.5 times k = 4's error in as many (C6: open), and on the
   Lorenz system in all of them (C17: yes), where it has at most 1.5 times full RTRL's error, too (C16: yes). There it is
-  not equal to full RTRL, which is lower by a median 5 %; but k = 4 is worse than predicting no change in most of them
+  not equal to full RTRL, which is lower by a median 5 %; but k = 4 is worse than a trivial predictor in most of them
   (below).
 - **Its numbers are not robust.** Two orders between decay .95 and k = 4 are found in six of ten protocols, and with an
   input scale of 1 in a third of them (C1: no). k = 4 is within a factor of three of full RTRL in about a third (C4:
