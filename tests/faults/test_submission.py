@@ -82,7 +82,7 @@ def test_the_driver_outlives_the_process_that_submitted_it(head, write, folder: 
     store = write_sweep(write, tmp_path, "0..5", gate=True)
     submitted = raysweep(cluster, folder, "launch", "s.toml", "--submit", url, "--store", store)
     assert submitted.returncode == 0, submitted.stderr
-    assert re.search(r"submitted as raysweep-\w{12} to http://127.0.0.1:\d+, 6 cells asked for", submitted.stdout)
+    assert re.search(r"submitted as raysweep-\w{12} to http://127.0.0.1:\d+, 6 cells requested", submitted.stdout)
     assert cluster.environment["RAY_AUTH_TOKEN"] not in submitted.stdout + submitted.stderr
     for name in ("cells.py", "beside.py", "s.toml"):
         (folder / name).rename(tmp_path / name)  # the uploaded code runs
@@ -134,7 +134,7 @@ def test_an_interrupt_while_following_leaves_the_job(head, write, folder: Path, 
     following.send_signal(signal.SIGINT)
     output, _ = following.communicate(timeout=30)
     assert following.returncode == 130
-    (number,) = re.findall(r"(raysweep-\w{12}) runs on; to end it: ray job stop --address http://127", output)
+    (number,) = re.findall(r"(raysweep-\w{12}) keeps running; to stop it: ray job stop --address http://127", output)
     (tmp_path / "gate").touch()
     wait_for(lambda: Store(store).cells.collect().height == 2)
     assert number

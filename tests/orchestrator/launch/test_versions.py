@@ -140,7 +140,7 @@ def test_a_workload_that_loads_on_no_worker_stops_the_launch_and_charges_no_cell
     write("work.py", "import sys\nif 'default_worker' in sys.argv[0]:\n    import einops_missing\n" + WORK)
     write("helper.py", "SCALE = 1\n")
     write("s.toml", SWEEP)
-    ended = cli("launch", "s.toml")
+    ended = cli("launch", "s.toml", "--address", "local")
     assert ended.returncode == 1
     assert "no node is left that can run work:run: workload 'work:run' fails to import" in ended.stdout + ended.stderr
     assert "einops_missing" in ended.stdout + ended.stderr
