@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -73,4 +74,6 @@ def test_a_long_wait_is_reported_once(monkeypatch: pytest.MonkeyPatch, caplog: p
     monkeypatch.setattr(waits, "LONG_S", 0.1)
     with caplog.at_level(logging.WARNING, "raysweep"), waiting("the moon", 7):
         time.sleep(1.5)
-    assert [record.getMessage() for record in caplog.records] == ["waiting for 0 s: the moon, for 7 s at most"]
+    (record,) = caplog.records
+    # A watchdog that looked just before the wait, or gets no core, looks again within this second and a half.
+    assert re.fullmatch(r"waiting for [012] s: the moon, for 7 s at most", record.getMessage())
