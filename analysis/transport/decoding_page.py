@@ -216,7 +216,7 @@ interval says alone stands in brackets.
 
 - **Credit is worth something here, for five steps.** Full RTRL is 17 % below decay 0 [8, 25] (B1: open); the best trace
   is 18 % above full RTRL [8, 28] (B14: open (on its own: no)). BPTT over five steps of 64 ms has full RTRL's error,
-  1.00 times it [.995, 1.01] (B7: yes), with 1/512 of its multiply-adds.
+  1.00 times it [.995, 1.01] (B7: yes), with 1/509 of its multiply-adds.
 - **Four paths are not the way to buy it.** BPTT(5) has .90 times k = 4's error [.85, .95] with 1/32 of its
   multiply-adds (B8: yes). OK of rank 4, which keeps four Kronecker products in place of four paths, has .90 times it,
   too [.86, .95] (B12: yes), with .85 of the multiply-adds and 1/26 of the numbers, full RTRL's error but for 1 % below

@@ -32,7 +32,7 @@ HEAD = """# When is propagating k paths worth it?
 *Massive Redundancy in Gradient Transport Enables Sparse Online Learning* (arXiv 2603.15195) claims that a few paths of
 gradient transport are enough, its follow-up (arXiv 2603.28750) that none are needed. The experiments on this page ask
 under which conditions. Each question, its zone and its statistic are in `analysis/transport/`, and were committed
-before the first scored cell was run; the [lab log](lab-log.md) has the commits and their times.
+before the first scored cell was run; the [lab log](lab-log.md) names the commits.
 
 RTRL keeps how each weight influences the state of each of n units: the *influence*. From one step to the next, what a
 unit's state owes to the other units moves along *paths*, n into each unit. *Full RTRL* carries all n, *k = 4* four of
@@ -59,7 +59,7 @@ SUMMARY = """## In short
   takes more than three quarters of all paths, with 32, 64 and 128 units: a fraction of them, not a number (D35: no;
   D36: yes). On gated networks what four paths recover depends on the floor.
 - **Recordings of a monkey's motor cortex (B)**: full RTRL has 17 % less error [8, 25] than a rule that carries nothing,
-  which may be less than the 10 % asked for (B1: open). BPTT over five steps has full RTRL's error with 1/512 of its
+  which may be less than the 10 % asked for (B1: open). BPTT over five steps has full RTRL's error with 1/509 of its
   multiply-adds (B7: yes). k = 4 has 11 % more than BPTT(5) [5, 18] with 32 times its multiply-adds (B8: yes), and 11 %
   more than OK of rank 4 [5, 17], which keeps 1/26 of the numbers (B12: yes). Recursive least squares, without a
   network, is not told apart from full RTRL or BPTT (B17, B18: open).
